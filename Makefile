@@ -1,0 +1,34 @@
+# Everything runs in .venv, made from the pinned requirements. PYTHON may name any Python >= 3.11.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: figure test check benchmark clean
+
+figure: .venv/run  ## the paper's "Serving very large models": table and picture in results/sec6_3
+	.venv/bin/python run.py --config sec6_3
+
+test: .venv/dev  ## all tests
+	.venv/bin/python -m pytest
+
+check: .venv/dev  ## lint, format, types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+benchmark: .venv/dev  ## million events per second against a scalar Numba loop
+	.venv/bin/python benchmarks/simulate.py
+
+clean:
+	rm -rf .venv results
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "beta_jax needs Python >= 3.11: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt | .venv/bin/python
+	$(PIP) install -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(PIP) install -r requirements-dev.txt
+	@touch $@ .venv/run

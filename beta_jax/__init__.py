@@ -1,0 +1,58 @@
+"""Exact batch simulation and placement search for clusters that serve many large models.
+
+    import beta_jax
+    profile = beta_jax.load_profile("data/profiles/v100.json")
+
+Names are imported when first used, so that `import beta_jax` alone does not load JAX.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
+    "profiles": ("Profile", "ProfileError", "load_profile", "save_profile"),
+    "problem": ("Problem", "make_models"),
+    "placement": (
+        "Group",
+        "Placement",
+        "PlacementError",
+        "Schedule",
+        "load_placement",
+        "save_placement",
+    ),
+    "partition": ("enumerate_partitions",),
+    "workload": (
+        "WorkloadError",
+        "merge",
+        "read_requests",
+        "split_rate",
+        "synthesize",
+        "synthesize_many",
+        "write_requests",
+    ),
+    "simulator": (
+        "SIMULATOR_VERSION",
+        "Dispatch",
+        "Outcome",
+        "SimulationError",
+        "Tally",
+        "simulate",
+    ),
+    "metrics": ("latency_summary",),
+    "search": ("POLICIES", "Result", "UnknownPolicyError", "place", "place_batch"),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'beta_jax' has no attribute {name!r}")
+    return getattr(import_module(f"beta_jax.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

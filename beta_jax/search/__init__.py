@@ -1,0 +1,14 @@
+"""Placement policies: `place("mp-search", problem, workload)`."""
+
+from beta_jax.search.policies import POLICIES, UnknownPolicyError, find_policy, place, place_batch
+from beta_jax.search.result import Result, published_score
+
+__all__ = [
+    "POLICIES",
+    "Result",
+    "UnknownPolicyError",
+    "find_policy",
+    "place",
+    "place_batch",
+    "published_score",
+]

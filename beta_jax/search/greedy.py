@@ -1,0 +1,183 @@
+"""Greedy replica placement: the paper's Algorithm 1 with its fast heuristic, searches as lanes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from beta_jax.placement import Group, Placement, weight_on_device
+from beta_jax.problem import Problem
+from beta_jax.search.result import Result, published_score
+from beta_jax.simulator.blocks import group_lanes, pack_block, run_parallel
+from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
+from beta_jax.simulator.lanes import Lane
+from beta_jax.types import ParallelConfig, Workload
+
+Array = jax.Array
+NEVER_FITS = 2**62
+
+
+class GreedyTask(NamedTuple):
+    """Fill groups of these configurations with replicas, guided by a training workload."""
+
+    problem: Problem
+    workload: Workload
+    configs: tuple[ParallelConfig, ...]
+
+
+class _Groups(NamedTuple):
+    """The groups of every lane, in canonical order."""
+
+    hosted: Array  # bool [models + 1, group, lane]
+    config: Array  # int32 [group, lane]
+    exists: Array  # bool [group, lane], False for padding
+    left: Array  # int64 [group, lane], bytes free on each device
+
+
+class _Search(NamedTuple):
+    groups: _Groups
+    counts: Counts  # of the last simulation
+    num_simulations: Array  # int32 [lane]
+    growing: Array  # bool [lane], a replica was added after the last simulation
+
+
+def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
+    """Run all tasks, those that share a workload and static shape as lanes of one program.
+
+    Repeats: simulate; among the groups where some model fits, take the one with the fewest requests
+    dispatched; add the model with the most unserved requests among those that fit it (ties: lower
+    index); restore the canonical order of groups; until nothing fits.
+    """
+    lanes = []
+    for problem, workload, configs in tasks:
+        everything = tuple(range(len(problem.models)))  # whatever may come to share a group
+        groups = Placement(tuple(Group(config, everything) for config in configs))
+        lanes.append(Lane(problem, groups, workload, (0, len(workload))))
+
+    def run(members: list[int]) -> list[Result]:
+        return _fill_block([lanes[i] for i in members])
+
+    blocks = group_lanes([lane.block_key() for lane in lanes])
+    results: dict[int, Result] = {}
+    for members, found in zip(blocks, run_parallel(run, blocks), strict=True):
+        results.update(zip(members, found, strict=True))
+    return [results[i] for i in range(len(tasks))]
+
+
+def _fill_block(lanes: Sequence[Lane]) -> list[Result]:
+    shape, block, configs = pack_block(lanes)
+    problem = lanes[0].problem
+    weight = np.array(
+        [
+            [
+                weight_on_device(problem, model, config)
+                if (model.type, config) in problem.profile
+                else NEVER_FITS
+                for config in configs
+            ]
+            for model in problem.models
+        ]
+    )
+    left = np.zeros(block.config.shape, np.int64)
+    exists = np.zeros(block.config.shape, np.bool_)
+    for column, lane in enumerate(lanes):
+        left[:, column] = int(lane.problem.cluster.memory_bytes)
+        exists[: len(lane.placement.groups), column] = True
+    num_requests = np.bincount(block.model[: block.num_requests], minlength=len(problem.models) + 1)
+    search = _fill(shape, block, weight, exists, left, num_requests[:-1])
+    groups, counts, num_simulations = jax.device_get(search[:3])
+    results = []
+    for column, lane in enumerate(lanes):
+        placement = Placement(
+            tuple(
+                Group(
+                    configs[groups.config[g, column]],
+                    tuple(np.flatnonzero(groups.hosted[:-1, g, column])),
+                )
+                for g in np.flatnonzero(groups.exists[:, column])
+            )
+        )
+        good, latency = counts.good[:, column].sum(), counts.latency[:, column].sum()
+        score = published_score(int(good), int(latency), len(lane.workload), placement)
+        results.append(Result(placement, score, int(num_simulations[column])))
+    return results
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fill(
+    shape: BlockShape, block: Block, weight: Array, exists: Array, left: Array, num_requests: Array
+) -> _Search:
+    """The whole search of a block. `weight`: int64 [model, config] bytes on each device."""
+    num_groups, num_lanes = block.config.shape
+    model_index = jnp.arange(weight.shape[0])[:, None]
+    group_index = jnp.arange(num_groups)[:, None]
+
+    def fitting(groups: _Groups) -> Array:  # bool [model, group, lane]
+        fits = weight[:, groups.config] <= groups.left
+        return fits & ~groups.hosted[:-1] & groups.exists
+
+    def body(search: _Search) -> _Search:
+        groups = search.groups
+        counts, _ = run_block(shape, block._replace(hosted=groups.hosted, config=groups.config))
+        fits = fitting(groups)
+        fits_some = fits.any(axis=0)
+        growing = fits_some.any(axis=0)
+        load = jnp.where(fits_some, counts.dispatched, jnp.iinfo(jnp.int64).max)
+        group = jnp.argmin(load, axis=0)
+        fits_group = jnp.take_along_axis(fits, group[None, None], axis=1)[:, 0]
+        unserved = jnp.where(fits_group, num_requests[:, None] - counts.good[:-1], -1)
+        model = jnp.argmax(unserved, axis=0)
+
+        here = (group_index == group) & growing
+        added = here & (model_index[:, None] == model)  # [model, group, lane]
+        config = jnp.take_along_axis(groups.config, group[None], axis=0)[0]
+        groups = groups._replace(
+            hosted=groups.hosted.at[:-1].set(groups.hosted[:-1] | added),
+            left=groups.left - jnp.where(here, weight[model, config], 0),
+        )
+        order = _canonical_order(groups.hosted, group, growing)
+        groups = _Groups(*(_permute(array, order) for array in groups))
+        return _Search(groups, counts, search.num_simulations + search.growing, growing)
+
+    groups = _Groups(jnp.zeros_like(block.hosted), jnp.asarray(block.config), exists, left)
+    no_counts = jax.tree.map(
+        lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: run_block(shape, block)[0])
+    )
+    search = _Search(
+        groups, no_counts, jnp.zeros(num_lanes, jnp.int32), jnp.ones(num_lanes, jnp.bool_)
+    )
+    return lax.while_loop(lambda search: search.growing.any(), body, search)
+
+
+def _permute(array: Array, order: Array) -> Array:
+    """Reorder the groups of an array [..., group, lane] by `order` [group, lane]."""
+    order = jnp.broadcast_to(order, array.shape)
+    return jnp.take_along_axis(array, order, axis=array.ndim - 2)
+
+
+def _canonical_order(hosted: Array, moved: Array, active: Array) -> Array:
+    """Where each group goes, [group, lane], when only `moved` [lane] may be out of order.
+
+    Groups are sorted by their tuple of models, as Python compares tuples. Two differ first at the
+    lowest model d that only one of them hosts; the one with d is smaller if the other has any model
+    above d, else it is longer and so larger.
+    """
+    num_groups = hosted.shape[1]
+    model_index = jnp.arange(hosted.shape[0])[:, None, None]
+    group_index = jnp.arange(num_groups)[:, None]
+    other = jnp.take_along_axis(hosted, moved[None, None], axis=1)  # [model, 1, lane]
+    differ = hosted != other
+    first = jnp.argmax(differ, axis=0)  # [group, lane]
+    has_first = jnp.take_along_axis(hosted, first[None], axis=0)[0]
+    highest = jnp.where(hosted, model_index, -1).max(axis=0)
+    highest_other = jnp.where(other, model_index, -1).max(axis=0)
+    smaller = jnp.where(has_first, highest_other > first, highest < first)
+    before = jnp.where(differ.any(axis=0), smaller, group_index < moved)
+    rank = jnp.where(group_index == moved, 1, jnp.where(before, 0, 2))
+    return jnp.argsort(jnp.where(active, rank, 0), axis=0, stable=True)

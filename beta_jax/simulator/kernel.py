@@ -1,0 +1,255 @@
+"""The queueing dynamics as one array program: every request once, all lanes of a block at a time.
+
+A *lane* is one simulation: a static placement, with its deadlines, under a workload. The lanes of a
+*block* share the workload, so that a step's request is a scalar, and lie along the last axis of
+every array. The shape of the program was chosen by measurement (`benchmarks/README.md`):
+
+* A group's last-stage clock carries the group's index and configuration in its low bits
+  (`ticks << bits | group << config_bits | config`), so that one `min` over the groups is dispatch,
+  tie-break (lowest index) and lookup of the configuration at once.
+* A request's new clocks are written at the start of the NEXT step. Written in the same step, XLA
+  recomputes the whole chain from dispatch to admission once per group.
+* Where every group runs models of one type, all its stages are determined by one clock (see
+  `_advance`); otherwise there is one array of clocks per stage.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from beta_jax import backend  # noqa: F401  (64-bit integers and CPU flags, before JAX starts)
+
+Array = jax.Array
+I64 = jnp.int64
+UNHOSTED = 2**62
+"""Dispatch key of a group that does not host the model: larger than any real key."""
+MAX_DENSE_CLOCKS = 512
+"""Above this many clocks per lane, single elements are gathered and scattered; below, whole arrays
+are masked. The first costs per lane and stage, the second per clock, but eight lanes at once."""
+
+
+class Dispatch(enum.StrEnum):
+    """Which of the groups that host a model gets its request; ties go to the lowest group index."""
+
+    EARLIEST_FREE = "earliest_free"
+    """The smallest last-stage clock, idle groups by their past clock (the published rule)."""
+    EARLIEST_FINISH = "earliest_finish"
+    """The group that would finish the request first."""
+    ROUND_ROBIN = "round_robin"
+    """The hosting groups in turn, one counter per model."""
+
+
+class BlockShape(NamedTuple):
+    """What a block's program is compiled for, besides the array shapes."""
+
+    num_clocks: int
+    """Clocks kept per group: the number of pipeline stages, or 1 where one clock is exact."""
+    config_bits: int
+    """Low bits of a key that hold the index of a group's configuration."""
+    dispatch: Dispatch
+
+
+class Block(NamedTuple):
+    """The input of a block. `models + 1` rows: the last one stands for "not a served model"."""
+
+    arrival: Array  # int64 [request] ticks after the block's origin, >= 0; padded
+    model: Array  # int32 [request]; padded
+    num_requests: Array  # int32 [], how many requests are real
+    count_from: Array  # int32 [], requests in [count_from, count_to) are tallied
+    count_to: Array  # int32 []
+    hosted: Array  # bool [models + 1, group, lane]
+    config: Array  # int32 [group, lane], row of `latency`
+    deadline: Array  # int64 [models + 1, lane] ticks after arrival
+    model_type: Array  # int32 [models + 1], row of `latency`
+    latency: Array  # int64 [type, config, stage] ticks; with one clock [.., 2]: total, bottleneck
+    request_overhead: Array  # int64 [] ticks
+
+
+class Counts(NamedTuple):
+    """What a block tallies; all int64."""
+
+    good: Array  # [models + 1, lane] accepted requests
+    latency: Array  # [models + 1, lane] summed ticks from arrival to finish of accepted requests
+    dispatched: Array  # [group, lane] requests sent to the group
+    group_good: Array  # [group, lane] of these, accepted
+
+
+class Requests(NamedTuple):
+    """What happened to each request."""
+
+    finish: Array  # int64 [request, lane] ticks, 0 if rejected
+    group: Array  # int16 [request, lane], -1 if no group hosts its model
+
+
+class _Pending(NamedTuple):
+    """The clocks that the next step writes."""
+
+    group: Array  # int64 [lane], -1 for none
+    last: Array  # int64 [lane], packed
+    earlier: tuple[Array, ...]  # int64 [lane] per earlier stage (none where clocks are scattered)
+
+
+class _State(NamedTuple):
+    last: Array  # int64 [group, lane], packed clock of the last stage
+    earlier: Any  # tuple of int64 [group, lane] per earlier stage; or int64 [stage, group, lane]
+    pending: _Pending
+    turn: Array  # int64 [models + 1, lane] the group served last (round robin only)
+    good: Array
+    latency: Array
+    group_counts: Array  # int64 [group, lane] dispatched + (good << 32)
+    requests: Requests | None
+
+
+def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]) -> list[Array]:
+    """The clocks after serving a request that arrives at `t`.
+
+    With one clock f, the finish of the previous request: jobs that take the same constant time in
+    every stage start `bottleneck` apart at least, so finish = max(t + total, f + bottleneck).
+    """
+    if shape.num_clocks == 1:
+        total, bottleneck = cost
+        return [jnp.maximum(t + total, clocks[0] + bottleneck)]
+    after, x = [], t
+    for clock, stage_cost in zip(clocks, cost, strict=True):
+        x = jnp.maximum(x, clock) + stage_cost
+        after.append(x)
+    return after
+
+
+def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
+    num_groups, num_lanes = block.config.shape
+    bits = shape.config_bits + (num_groups - 1).bit_length()
+    dense = isinstance(state.earlier, tuple)
+    group_index = jnp.arange(num_groups, dtype=I64)[:, None]
+    lane_index = jnp.arange(num_lanes)
+    t, model = block.arrival[i], block.model[i]
+    row = functools.partial(lax.dynamic_index_in_dim, index=model, axis=0, keepdims=False)
+    cost_rows = block.latency[block.model_type[model]]  # [config, stage]
+
+    def costs(config: Array) -> list[Array]:
+        if shape.config_bits == 0:
+            return list(cost_rows[0])
+        return [
+            cost_rows.at[config, k].get(mode="promise_in_bounds") for k in range(cost_rows.shape[1])
+        ]
+
+    # The previous request's clocks.
+    pending = state.pending
+    written = group_index == pending.group
+    last = jnp.where(written, pending.last, state.last)
+    earlier = state.earlier
+    if dense:
+        earlier = tuple(
+            jnp.where(written, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
+        )
+
+    # Dispatch: the smallest (order, group) among the groups that host the model.
+    order = last
+    if shape.dispatch == Dispatch.EARLIEST_FINISH:
+        clocks = [*earlier, last >> bits]
+        finish = _advance(shape, t, clocks, costs(block.config))[-1]
+        order = finish << bits | last & ((1 << bits) - 1)
+    elif shape.dispatch == Dispatch.ROUND_ROBIN:
+        after_last_turn = (group_index - row(state.turn) - 1) % num_groups
+        order = after_last_turn << bits | last & ((1 << bits) - 1)
+    key = jnp.where(row(block.hosted), order, UNHOSTED).min(axis=0)
+    has_host = key < UNHOSTED
+    low = key & ((1 << bits) - 1)
+    group = jnp.where(has_host, low >> shape.config_bits, -1)
+    chosen = group_index == group
+
+    # Service, if the request is accepted.
+    def read(clock: Array) -> Array:
+        return jnp.where(chosen, clock, 0).max(axis=0)
+
+    if dense:
+        clocks = [read(clock) for clock in earlier]
+    else:
+        index = jnp.arange(shape.num_clocks - 1)[:, None], jnp.maximum(group, 0), lane_index
+        gathered = earlier.at[index].get(mode="promise_in_bounds")
+        clocks = list(gathered)
+    clocks.append(key >> bits if shape.dispatch == Dispatch.EARLIEST_FREE else read(last >> bits))
+    config = low & ((1 << shape.config_bits) - 1)
+    after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
+    latency = after[-1] + block.request_overhead - t
+    good = has_host & (latency <= row(block.deadline))
+
+    if not dense:
+        earlier = earlier.at[index].set(
+            jnp.where(good, jnp.stack(after[:-1]), gathered),
+            mode="promise_in_bounds",
+            unique_indices=True,
+        )
+    pending = _Pending(
+        jnp.where(good, group, -1), after[-1] << bits | low, tuple(after[:-1]) if dense else ()
+    )
+    turn = state.turn
+    if shape.dispatch == Dispatch.ROUND_ROBIN:
+        turn = turn.at[model].set(jnp.where(has_host, group, row(turn)))
+    requests = state.requests
+    if requests is not None:
+        requests = Requests(
+            requests.finish.at[i].set(jnp.where(good, t + latency, 0)),
+            requests.group.at[i].set(group.astype(jnp.int16)),
+        )
+    counted = (block.count_from <= i) & (i < block.count_to)
+    good = good & counted
+    return _State(
+        last,
+        earlier,
+        pending,
+        turn,
+        state.good.at[model].add(good),
+        state.latency.at[model].add(jnp.where(good, latency, 0)),
+        state.group_counts + jnp.where(chosen, counted + (good.astype(I64) << 32), 0),
+        requests,
+    )
+
+
+def run_block(
+    shape: BlockShape, block: Block, *, keep_requests: bool = False
+) -> tuple[Counts, Requests | None]:
+    """Simulate the lanes of a block (under jit; `shape` and `keep_requests` are static).
+
+    Integer-exact: a lane's result does not depend on the other lanes, on padding or on the device.
+    The caller guarantees that every clock, shifted by the bits of the packed index, is below 2^62.
+    """
+    num_groups, num_lanes = block.config.shape
+    num_rows = block.model_type.shape[0]
+    stages = shape.num_clocks - 1
+    dense = num_groups * stages <= MAX_DENSE_CLOCKS
+
+    def zeros(*dims: int, dtype: type = I64) -> Array:
+        return jnp.zeros((*dims, num_lanes), dtype)
+
+    num_padded = block.arrival.shape[0]
+    group_index = jnp.arange(num_groups, dtype=I64)[:, None]
+    state = _State(
+        last=group_index << shape.config_bits | block.config.astype(I64),
+        earlier=tuple(zeros(num_groups) for _ in range(stages))
+        if dense
+        else zeros(stages, num_groups),
+        pending=_Pending(zeros() - 1, zeros(), tuple(zeros() for _ in range(stages * dense))),
+        turn=zeros(num_rows) - 1,
+        good=zeros(num_rows),
+        latency=zeros(num_rows),
+        group_counts=zeros(num_groups),
+        requests=Requests(zeros(num_padded), zeros(num_padded, dtype=jnp.int16))
+        if keep_requests
+        else None,
+    )
+    step = functools.partial(_step, shape, block)
+    state = lax.fori_loop(0, block.num_requests, step, state)
+    counts = Counts(
+        state.good, state.latency, state.group_counts & (2**32 - 1), state.group_counts >> 32
+    )
+    return counts, state.requests
+
+
+simulate_block = jax.jit(run_block, static_argnums=0, static_argnames="keep_requests")

@@ -1,0 +1,119 @@
+"""What is simulated: cases as the caller gave them, and the static lanes that they consist of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from beta_jax.placement import Placement, Schedule
+from beta_jax.problem import Problem
+from beta_jax.types import TICKS_PER_SECOND, Workload
+
+
+class SimulationError(ValueError):
+    """A simulation that the engine cannot represent."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lane:
+    """One simulation of a static placement; `counted`: half-open range of the requests to tally."""
+
+    problem: Problem
+    placement: Placement
+    workload: Workload
+    counted: tuple[int, int]
+
+    @property
+    def num_groups(self) -> int:
+        """The number of groups, padded."""
+        return power_of_two(len(self.placement.groups), at_least=4)
+
+    @property
+    def num_clocks(self) -> int:
+        """Clocks per group: 1 where exact (a group's models are of one type), else its stages."""
+        groups, types = self.placement.groups, [model.type for model in self.problem.models]
+        if any(g.config.pp > 1 and len({types[m] for m in g.models}) > 1 for g in groups):
+            return power_of_two(max(g.config.pp for g in groups))
+        return 1
+
+    def block_key(self) -> Hashable:
+        """Lanes with equal keys can share a block."""
+        problem = self.problem
+        types = tuple(model.type for model in problem.models)
+        shared = id(self.workload), self.counted, id(problem.profile), problem.rules, types
+        return *shared, self.num_groups, self.num_clocks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A placement or schedule under a workload: one lane per segment of the schedule."""
+
+    problem: Problem
+    workload: Workload
+    counted: tuple[int, int]
+    lanes: tuple[Lane, ...]
+
+
+def power_of_two(n: int, at_least: int = 1) -> int:
+    """The smallest power of two >= n and `at_least`: padded sizes are few, so programs are too."""
+    return 1 << (max(n, at_least) - 1).bit_length()
+
+
+def make_cases(
+    problems: Problem | Sequence[Problem],
+    placements: Placement | Schedule | Sequence[Placement | Schedule],
+    workloads: Workload | Sequence[Workload],
+    warmup_s: float,
+) -> list[Case]:
+    """Broadcast the arguments of `simulate`, check the placements and cut schedules into lanes."""
+    problems = [problems] if isinstance(problems, Problem) else list(problems)
+    placements = [placements] if isinstance(placements, Placement | Schedule) else list(placements)
+    workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
+    lengths = [len(problems), len(placements), len(workloads)]
+    num_cases = max(lengths) if all(lengths) else 0
+    if not {*lengths} <= {1, num_cases}:
+        raise ValueError(
+            "problems, placements and workloads must be single or of one length, got "
+            + ", ".join(map(str, lengths))
+        )
+    cases = []
+    parts: dict[tuple[int, int, int], Workload] = {}  # one object each, so that lanes share blocks
+    for index in range(num_cases):
+        problem = problems[index % len(problems)]
+        placement = placements[index % len(placements)]
+        workload = workloads[index % len(workloads)]
+        placement.check(problem)
+        count_from, count_to = workload.warmup_cut(warmup_s)
+        lanes = []
+        for static, lo, hi in _segments(placement, workload):
+            if (lo, hi) == (0, len(workload)):
+                part = workload
+            else:
+                part = Workload(workload.arrival[lo:hi], workload.model[lo:hi])
+                part = parts.setdefault((id(workload), lo, hi), part)
+            counted = max(count_from - lo, 0), max(min(count_to, hi) - lo, 0)
+            lanes.append(Lane(problem, static, part, counted))
+        cases.append(Case(problem, workload, (count_from, count_to), tuple(lanes)))
+    return cases
+
+
+def _segments(
+    placement: Placement | Schedule, workload: Workload
+) -> list[tuple[Placement, int, int]]:
+    """The static placements that serve a workload, each with its half-open range of requests.
+
+    A request is served by the last placement that started strictly before it, except that at most
+    one boundary is crossed per request. All clocks restart at a change: segments are independent.
+    """
+    if isinstance(placement, Placement):
+        return [(placement, 0, len(workload))]
+    starts = np.rint(np.asarray(placement.start_s) * TICKS_PER_SECOND).astype(np.int64)
+    bounds = [0]
+    earliest = 0
+    for due in np.searchsorted(workload.arrival, starts[1:], side="right"):
+        bounds.append(min(max(int(due), earliest), len(workload)))
+        earliest = bounds[-1] + 1
+    bounds.append(len(workload))
+    return list(zip(placement.placements, bounds[:-1], bounds[1:], strict=True))

@@ -1,0 +1,215 @@
+"""Workloads: a total rate shared out, synthetic traffic, streams merged into one, and CSV files."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.arrivals import Deterministic, Gamma, Poisson, Process, sample_arrivals
+from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, UNREGISTERED, Model, Workload
+
+COLUMNS = ("arrival_s", "model")
+LATEST_S = float(NO_DEADLINE) / TICKS_PER_SECOND
+
+
+class WorkloadError(ValueError):
+    """A file of requests, or a workload to be written to one, that makes no sense."""
+
+
+def split_rate(
+    total_rate_rps: float,
+    num_models: int,
+    how: str | Sequence[float] | NDArray[np.float64] = "uniform",
+) -> NDArray[np.float64]:
+    """Share a total rate out over models: float64 requests/s [model] (Beta, OSDI 2023, section 6).
+
+    how: `uniform`; `power_law`, proportional to (i + 1)**-0.5; `triangle_decay`, proportional to
+    1, then twice 1/2, then four times 1/4, ...; or one share per model, >= 0, which are normalised.
+    Raises ValueError for a rate or a share that is negative or not finite, no models, an unknown
+    name, and shares that are too few, too many or all 0.
+    """
+    if not 0 <= total_rate_rps < np.inf:
+        raise ValueError(f"total rate must be >= 0 requests/s and finite, got {total_rate_rps}")
+    if num_models < 1:
+        raise ValueError(f"a rate is shared by at least one model, got {num_models}")
+    rank = np.arange(1, num_models + 1, dtype=np.float64)
+    if not isinstance(how, str):
+        shares = np.asarray(how, np.float64)
+        valid = shares.shape == (num_models,) and np.isfinite(shares).all()
+        if not (valid and (shares >= 0).all() and shares.any()):
+            raise ValueError(f"{num_models} shares >= 0, not all 0, are needed, got {how}")
+    elif how == "uniform":
+        shares = np.ones(num_models)
+    elif how == "power_law":
+        # Python's power: NumPy's is not equal to the last bit on every processor, see below.
+        shares = np.array([i**-0.5 for i in rank.tolist()])
+    elif how == "triangle_decay":
+        shares = 0.5 ** np.floor(np.log2(rank))
+    else:
+        raise ValueError(f"rate split must be uniform, power_law or triangle_decay, got {how!r}")
+    # Summed left to right (unlike `sum`, from Python 3.12 on) and divided in this order, the rates
+    # equal the published ones to the last bit.
+    return total_rate_rps / np.cumsum(shares)[-1] * shares
+
+
+def merge(streams: Sequence[NDArray[np.float64]]) -> Workload:
+    """Merge arrival times in seconds, one array per model, into one workload.
+
+    Of equal arrivals the model with the lower index comes first, and each model keeps its order.
+    """
+    arrival_s = np.concatenate([np.empty(0), *streams])
+    model = np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
+    order = np.argsort(arrival_s, kind="stable")
+    return Workload.from_seconds(arrival_s[order], model[order])
+
+
+def synthesize(
+    models: Sequence[Model],
+    *,
+    duration_s: float,
+    process: str = "gamma",
+    seed: int = 0,
+    rng: str = "jax",
+    start_s: float = 0.0,
+) -> Workload:
+    """Sample traffic in `[start_s, start_s + duration_s)` at the rate and CV of every model.
+
+    process: `gamma`, `poisson` or `deterministic` (the latter two do not look at the CV); for other
+    processes, `merge(sample_arrivals(...))`. rng: see `sample_arrivals`; `legacy` with seed 0 is
+    the traffic of the published results. Raises ValueError for a model without a rate and for
+    whatever the process does not allow.
+    """
+    return synthesize_many(
+        models, seeds=[seed], duration_s=duration_s, process=process, rng=rng, start_s=start_s
+    )[0]
+
+
+def synthesize_many(
+    models: Sequence[Model],
+    *,
+    seeds: Sequence[int],
+    duration_s: float,
+    process: str = "gamma",
+    rng: str = "jax",
+    start_s: float = 0.0,
+) -> list[Workload]:
+    """One independent workload per seed, as `synthesize` makes them, sampled all at once.
+
+    Legacy seeds should be at least `len(models)` apart: model 1 of seed 0 is model 0 of seed 1.
+    """
+    streams = sample_arrivals(
+        [_process_of(model, process) for model in models] * len(seeds),
+        duration_s=duration_s,
+        start_s=start_s,
+        seed=np.repeat(np.asarray(seeds), len(models)),
+        streams=np.tile(np.arange(len(models)), len(seeds)),
+        rng=rng,
+    )
+    count = len(models)
+    return [merge(streams[i * count : (i + 1) * count]) for i in range(len(seeds))]
+
+
+def _process_of(model: Model, process: str) -> Process:
+    try:
+        match process:
+            case "gamma":
+                return Gamma(model.rate_rps, model.cv)
+            case "poisson":
+                return Poisson(model.rate_rps)
+            case "deterministic":
+                return Deterministic(model.rate_rps)
+    except ValueError as error:
+        raise ValueError(f"model {model.name}: {error}") from None
+    raise ValueError(f"process must be gamma, poisson or deterministic, got {process!r}")
+
+
+def read_requests(path: str | os.PathLike[str], model_names: Sequence[str]) -> Workload:
+    """Read a CSV file with the columns `arrival_s` and `model`; other columns are not looked at.
+
+    Requests may be in any order; they are sorted by time, and equal times keep the file's order.
+    Blank lines, CRLF and a byte order mark are fine. A file with a header alone is an empty
+    workload. Raises WorkloadError, naming file and line, for anything else.
+    """
+    index = _index(model_names)
+    arrival_s, model = [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            for time, number in _parse(csv.reader(file, strict=True), index):
+                arrival_s.append(time)
+                model.append(number)
+    except OSError as error:
+        raise WorkloadError(f"{os.fspath(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise WorkloadError(f"{os.fspath(path)}: not a text file in UTF-8") from None
+    except WorkloadError as error:
+        raise WorkloadError(f"{os.fspath(path)}, {error}") from None
+    times = np.array(arrival_s, np.float64)
+    order = np.argsort(times, kind="stable")
+    return Workload.from_seconds(times[order], np.array(model, np.int32)[order])
+
+
+def _parse(rows: Any, index: dict[str, int]) -> Iterator[tuple[float, int]]:
+    """(seconds, model index) of every row; raises WorkloadError that begins with the line."""
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        for name in COLUMNS:
+            if header.count(name) != 1:
+                found = ",".join(header) or "nothing"
+                raise WorkloadError(f"line 1: expected one column {name!r}, found {found}")
+        time_at, model_at = (header.index(name) for name in COLUMNS)
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise WorkloadError(
+                    f"line {rows.line_num}: expected {len(header)} fields, found {len(row)}"
+                )
+            number = index.get(row[model_at].strip())
+            if number is None:
+                known = ", ".join(list(index)[:4]) + (", ..." if len(index) > 4 else "")
+                raise WorkloadError(
+                    f"line {rows.line_num}: unknown model {row[model_at]!r}, there are {known}"
+                )
+            try:
+                time = float(row[time_at])
+            except ValueError:
+                time = np.nan
+            if not 0 <= time < LATEST_S:
+                raise WorkloadError(
+                    f"line {rows.line_num}: arrival_s must be seconds >= 0 and < {LATEST_S:.3g}, "
+                    f"found {row[time_at]!r}"
+                )
+            yield time, number
+    except csv.Error as error:
+        raise WorkloadError(f"line {rows.line_num}: {error}") from None
+
+
+def write_requests(
+    path: str | os.PathLike[str], workload: Workload, model_names: Sequence[str]
+) -> None:
+    """Write a workload as `read_requests` reads it: in order, to the nanosecond up to 48 days.
+
+    Raises WorkloadError for a request whose model has no name, and for arrivals before 0.
+    """
+    _index(model_names)
+    if (workload.model <= UNREGISTERED).any() or (workload.model >= len(model_names)).any():
+        raise WorkloadError(f"a request's model is none of the {len(model_names)} named ones")
+    if (workload.arrival < 0).any():
+        raise WorkloadError("a file of requests begins at 0 seconds, the workload does before")
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        names = (model_names[number] for number in workload.model.tolist())
+        table.writerows(zip(workload.arrival_s.tolist(), names, strict=True))
+
+
+def _index(model_names: Sequence[str]) -> dict[str, int]:
+    index = {name.strip(): number for number, name in enumerate(model_names)}
+    if len(index) < len(model_names):
+        raise WorkloadError("model names must differ")
+    return index

@@ -1,0 +1,23 @@
+"""Find a placement for your own requests, compare it with selective replication, and save it.
+
+    python run.py --config quickstart              # a shipped example
+    python run.py --config quickstart --config.requests=R.csv --config.model_types=bert-2.6b \\
+        --config.num_devices=16
+
+R.csv has the columns arrival_s,model. The best placement is written as placement.json, for
+`evaluate`. Name other requests by --config.test_requests to test it on what it was not made for.
+"""
+
+from __future__ import annotations
+
+from experiments import quickstart as experiment
+
+CONFIG = experiment.Config(
+    requests="data/examples/requests.csv",
+    model_types=("bert-2.6b",),
+    profile="data/profiles/v100.json",
+    num_devices=4,
+    policies=("mp-search", "sr-greedy"),
+)
+
+VARIANTS: dict[str, experiment.Config] = {}

@@ -1,0 +1,38 @@
+"""Serving very large models: SLO attainment against rate, CV and SLO (OSDI 2023, section 6.3).
+
+    python run.py --config sec6_3          # 75 points
+    python run.py --config sec6_3:smoke    # a tenth of the traffic
+
+Four models of 103.5 billion parameters share 64 devices; each needs at least 16. The curves (p,o)
+split every model by hand over its own 16 devices, p pipeline stages of o operator-parallel devices;
+Beta searches for the placement.
+
+Traffic is the published one (NumPy's legacy generator, seed i for model i), and placements are
+trained on the very traffic they are tested on, as in the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments import sec6_3 as experiment
+
+CONFIG = experiment.Config(
+    model_types=("bert-103.5b",) * 4,
+    profile="data/profiles/v100.json",
+    num_devices=64,
+    rate_rps=8.0,
+    split="power_law",
+    cv=4.0,
+    slo_scale=2.0,
+    duration_s=1200.0,
+    rng="legacy",
+    train_seed=0,
+    test_seed=0,
+    policies=("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search"),
+    rates=(0.5, 2.0, 4.0, 6.0, 8.0),
+    cvs=(1.0, 2.0, 3.0, 4.0),
+    slo_scales=(0.5, 1.0, 2.0, 4.0, 6.0, 8.0),
+)
+
+VARIANTS = {"smoke": dataclasses.replace(CONFIG, duration_s=120.0)}

@@ -1,0 +1,1 @@
+"""Experiments: what a figure is made of, how its points are run, and how tables become pictures."""

@@ -1,0 +1,122 @@
+"""Typed command-line flags from a frozen dataclass: an absl flag per field, nested ones by dots.
+
+A field `rates: Annotated[tuple[float, ...], "requests/s"]` of a config becomes the flag
+`--config.rates=2,4,8`; a field of a nested dataclass becomes `--config.rules.dispatch=round_robin`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar
+
+from absl import flags
+
+Config = TypeVar("Config")
+
+
+def parse_value(text: str, annotation: Any) -> Any:
+    """Read `text` as int, float, str, bool, Literal, `X | None` ("none") or `tuple[X, ...]`.
+
+    Raises ValueError with what was expected; NaN is never accepted.
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return parse_value(text, args[0])
+    if origin is tuple:
+        return tuple(parse_value(part.strip(), args[0]) for part in text.split(",")) if text else ()
+    if origin in (typing.Union, types.UnionType):
+        inner = next(arg for arg in args if arg is not types.NoneType)
+        return None if text.lower() == "none" else parse_value(text, inner)
+    if origin is Literal:
+        if text not in args:
+            raise ValueError(f"expected one of {', '.join(args)}")
+        return text
+    if annotation is bool:
+        return flags.BooleanParser().parse(text)
+    try:
+        value = annotation(text)
+    except ValueError:
+        value = math.nan
+    if value != value:
+        raise ValueError(f"expected {describe(annotation)}, got {text!r}")
+    return value
+
+
+def describe(annotation: Any) -> str:
+    """How help and error messages call a field's type."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return describe(args[0])
+    if origin is tuple:
+        return f"{describe(args[0])},..."
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("none" if arg is types.NoneType else describe(arg) for arg in args)
+    return "|".join(args) if origin is Literal else annotation.__name__
+
+
+def render(value: Any) -> str:
+    """A field's value as one would type it."""
+    if isinstance(value, tuple):
+        return ",".join(map(render, value))
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return "none" if value is None else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A leaf of a config: dotted name, annotation, value; help from `Annotated[X, help]`."""
+
+    name: str
+    annotation: Any
+    value: Any
+
+    @property
+    def help(self) -> str:
+        metadata = getattr(self.annotation, "__metadata__", ())
+        return metadata[0] if metadata else ""
+
+
+def walk(config: Any, prefix: str = "config.") -> Iterator[Field]:
+    """The leaves of a dataclass tree, in order of definition, named `<prefix><field>.<field>`."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        name, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{name}.")
+        else:
+            yield Field(name, hints[field.name], value)
+
+
+class _Parser(flags.ArgumentParser):
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+
+    def parse(self, argument: Any) -> Any:
+        return parse_value(argument, self.annotation) if isinstance(argument, str) else argument
+
+
+def define_flags(config: Any, flag_values: flags.FlagValues) -> None:
+    """Define one flag per leaf of `config`, with the leaf's value as default."""
+    for leaf in walk(config):
+        if describe(leaf.annotation) == "bool":
+            flags.DEFINE_boolean(leaf.name, leaf.value, leaf.help, flag_values=flag_values)
+        else:
+            parser = _Parser(leaf.annotation)
+            flags.DEFINE(parser, leaf.name, leaf.value, leaf.help, flag_values=flag_values)
+
+
+def from_flags(config: Config, flag_values: flags.FlagValues, prefix: str = "config.") -> Config:
+    """`config` with every leaf replaced by the value of its flag."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        name, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = from_flags(value, flag_values, f"{name}.")
+        else:
+            changes[field.name] = flag_values[name].value
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]

@@ -1,0 +1,70 @@
+"""Tables: CSV files with the same bytes for the same numbers, and aligned text for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+class ResultsError(ValueError):
+    """A table that a figure is drawn from is missing or incomplete."""
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The rows as CSV under the keys of the first; floats in full precision, newlines as `\\n`."""
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV, as text. Raises ResultsError unless it has rows and these columns."""
+    try:
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise ResultsError(
+            f"{path} is not there: nothing to plot; run without --plot_only"
+        ) from None
+    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    if missing or not rows:
+        raise ResultsError(f"{path} has no {'column ' + ', '.join(missing) if missing else 'rows'}")
+    return rows
+
+
+def to_text(rows: Sequence[Row]) -> str:
+    """The rows as an aligned table; floats with four significant digits, NaN as `-`."""
+    cells = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [not isinstance(value, str) for value in rows[0].values()]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def pivot(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows of one panel as a line per x and a column per policy, attainment in %."""
+    lines: dict[float, dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault(row["x"], {row["x_name"]: row["x"]})
+        line[row["policy"]] = 100 * row["slo_attainment"]
+    return list(lines.values())

@@ -1,0 +1,51 @@
+"""Run an experiment: `python run.py --config sec6_3`; `--help` lists the configs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import command_line, output
+from experiments.timing import Stopwatch
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str], start: float) -> int:
+    """Run the command line and return the exit code; `start` is its `time.perf_counter()`."""
+    try:
+        execute(command_line.parse(argv), argv, Stopwatch(start))
+    except command_line.HelpAsked as help_text:
+        print(help_text)
+    except flags.Error as error:
+        return complain(error, MISUSED)
+    except (ValueError, OSError) as error:
+        return complain(error, FAILED)
+    except KeyboardInterrupt:
+        return complain("interrupted", INTERRUPTED)
+    return 0
+
+
+def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopwatch) -> None:
+    directory = command.out_dir
+    if not command.plot_only:
+        output.prepare(directory)
+        command.experiment.execute(command.config, directory, stopwatch)
+        output.write_json(directory / "run.json", output.provenance(argv, command.config))
+    with stopwatch.part("draw"):
+        figures = command.experiment.draw(directory)
+    if not command.plot_only:
+        output.write_json(directory / "timings.json", stopwatch.parts)
+    print(f"\n{', '.join(map(str, figures))}; tables beside them\n{stopwatch.report()}")
+
+
+def complain(problem: object, code: int) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv, start=time.perf_counter()))

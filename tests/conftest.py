@@ -1,0 +1,30 @@
+"""Where the tests find the published golden results and data, which are not in the repository."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    default = pathlib.Path(__file__).resolve().parents[1].parent / "shared"
+    parser.addoption(
+        "--shared",
+        type=pathlib.Path,
+        default=default,
+        help=f"folder that holds golden/ and data/ (default: {default})",
+    )
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config) -> pathlib.Path:
+    """The folder that holds golden/ and data/; without it a test is skipped, or fails under CI."""
+    folder = pytestconfig.getoption("--shared")
+    if (folder / "golden").is_dir():
+        return folder
+    message = f"no golden results in {folder}; give their folder with --shared"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)

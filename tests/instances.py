@@ -1,0 +1,155 @@
+"""Random instances for property tests, given both to the package and to the oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from beta_jax import (
+    Cluster,
+    Group,
+    Model,
+    ParallelConfig,
+    Placement,
+    Problem,
+    Profile,
+    Rules,
+    Schedule,
+    Workload,
+)
+
+import reference
+
+CONFIGS = (ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(2, 2), ParallelConfig(1, 4))
+MILLISECOND = 10**6
+
+
+def make_profile(
+    stages: dict[str, dict[ParallelConfig, list[float]]], weight_bytes: float = 1.0
+) -> Profile:
+    """A profile with the given stage latencies (seconds) and equal weights."""
+    types = {
+        kind: {
+            "configs": [
+                {
+                    "op": config.op,
+                    "pp": config.pp,
+                    "stage_latency_s": {"1": list(latency)},
+                    "weight_bytes": [weight_bytes] * config.pp,
+                    "act_bytes": {"1": [0.0] * config.pp},
+                }
+                for config, latency in configs.items()
+            ]
+        }
+        for kind, configs in stages.items()
+    }
+    return Profile.from_dict({"format": "beta_jax.profile", "version": 1, "types": types})
+
+
+class Instance(NamedTuple):
+    problem: Problem
+    placement: Placement | Schedule
+    workload: Workload
+
+    def oracle(self) -> reference.Outcome:
+        models = self.problem.models
+        slo = [reference.duration_ticks(model.slo_s) for model in models]
+        overhead = round(self.problem.rules.request_overhead_s * reference.TICKS_PER_SECOND)
+        return reference.simulate(
+            self.workload.arrival,
+            self.workload.model,
+            slo,
+            self.schedule(),
+            overhead,
+            self.problem.rules.dispatch,
+        )
+
+    def schedule(self) -> reference.Schedule:
+        if isinstance(self.placement, Placement):
+            return [(0, self.groups(self.placement))]
+        return [
+            (round(start * reference.TICKS_PER_SECOND), self.groups(placement))
+            for start, placement in zip(
+                self.placement.start_s, self.placement.placements, strict=True
+            )
+        ]
+
+    def groups(self, placement: Placement) -> list[reference.Group]:
+        profile, rules = self.problem.profile, self.problem.rules
+        return [
+            {
+                m: reference.stage_ticks(
+                    profile.stage_latency_s(self.problem.models[m].type, group.config),
+                    rules.stage_overhead,
+                )
+                for m in group.models
+            }
+            for group in placement.groups
+        ]
+
+
+@st.composite
+def workloads(draw, num_models: int, max_requests: int = 60) -> Workload:
+    """Bursts, ties and gaps; model -1 is one that is not served."""
+    gaps = st.sampled_from((0, 0, 1, 7 * MILLISECOND, 40 * MILLISECOND, 3000 * MILLISECOND))
+    size = draw(st.integers(0, max_requests))
+    gap = draw(st.lists(gaps, min_size=size, max_size=size))
+    model = draw(st.lists(st.integers(-1, num_models - 1), min_size=size, max_size=size))
+    origin = draw(st.sampled_from((0, 5 * MILLISECOND, 10**15)))
+    return Workload(origin + np.cumsum(np.array(gap, np.int64)), np.array(model, np.int32))
+
+
+@st.composite
+def placements(draw, num_models: int, max_groups: int = 5) -> Placement:
+    groups = draw(
+        st.lists(
+            st.tuples(st.sampled_from(CONFIGS), st.sets(st.integers(0, num_models - 1))),
+            max_size=max_groups,
+        )
+    )
+    return Placement(tuple(Group(config, tuple(models)) for config, models in groups))
+
+
+@st.composite
+def problems(draw, dispatches=("earliest_free",)) -> Problem:
+    num_types, num_models = 2, 3  # fixed, as each shape compiles anew
+    latency = st.sampled_from((0.01, 0.013, 0.02, 0.05))
+    profile = make_profile(
+        {
+            f"type{i}": {
+                config: draw(st.lists(latency, min_size=config.pp, max_size=config.pp))
+                for config in CONFIGS
+            }
+            for i in range(num_types)
+        }
+    )
+    slo = st.sampled_from((0.005, 0.03, 0.1, 0.4, math.inf))
+    models = tuple(
+        Model(f"m{i}", f"type{draw(st.integers(0, num_types - 1))}", draw(slo))
+        for i in range(num_models)
+    )
+    rules = draw(
+        st.builds(
+            Rules,
+            dispatch=st.sampled_from(dispatches),
+            stage_overhead=st.sampled_from((0.0, 0.009)),
+            request_overhead_s=st.sampled_from((0.0, 0.011)),
+        )
+    )
+    return Problem(models, Cluster(num_devices=64), profile, rules)
+
+
+@st.composite
+def instances(draw, dispatches=("earliest_free",)) -> Instance:
+    problem = draw(problems(dispatches))
+    num_models = len(problem.models)
+    workload = draw(workloads(num_models))
+    if draw(st.booleans()):
+        return Instance(problem, draw(placements(num_models)), workload)
+    starts = sorted(draw(st.sets(st.integers(-2, len(workload)), min_size=1, max_size=4)))
+    start_s = np.unique([workload.arrival_s[i] if 0 <= i < len(workload) else i for i in starts])
+    segments = tuple(draw(placements(num_models)) for _ in start_s)
+    return Instance(problem, Schedule(tuple(map(float, start_s)), segments), workload)

@@ -1,0 +1,244 @@
+"""The oracle: the queueing rules as one slow loop over Python integers.
+
+It shares no code with the package, so that agreement means something. Times are integer ticks of
+one nanosecond and results do not depend on any backend. Requests are `arrival` (ticks, sorted) and
+`model` (index, or -1: of a model that is not served); `slo[m]` is the deadline of model m in ticks,
+`math.inf` for none. A group is a dict `{model: [ticks of each stage]}` of the models it hosts, with
+the effective latencies (`stage_ticks`); a placement is a list of groups; a schedule is a list of
+`(start tick, placement)`, and a single placement is the schedule `[(0, placement)]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+TICKS_PER_SECOND = 10**9
+STAGE_OVERHEAD = 0.009
+REQUEST_OVERHEAD = 11_000_000
+"""11 ms in ticks: HTTP, dispatch and driver time of every request."""
+
+Group = Mapping[int, Sequence[int]]
+Schedule = Sequence[tuple[int, Sequence[Group]]]
+
+
+class Outcome(NamedTuple):
+    """What became of each request; all arrays are [request].
+
+    finish: int64 ticks; the arrival where rejected.
+    good: bool; accepted, which implies in time.
+    group: int64; where it was dispatched, accepted or not, in its segment's placement; -1: nowhere.
+    start: int64 ticks; when its first stage began; the arrival where rejected.
+    """
+
+    finish: np.ndarray
+    good: np.ndarray
+    group: np.ndarray
+    start: np.ndarray
+
+
+def run_stages(t: int, stages: Sequence[int], clock: Sequence[int]) -> list[int]:
+    """When each stage would be done with a request of time t: `t = max(t, clock) + stage`."""
+    ends = []
+    for length, free in zip(stages, clock, strict=True):
+        t = max(t, free) + length
+        ends.append(t)
+    return ends
+
+
+def serving_segment(arrival: Sequence[int], starts: Sequence[int]) -> list[int]:
+    """Which segment serves each request: the next one takes over when `its start < arrival`.
+
+    A start equal to the arrival is not yet in force, the first start is not looked at, and one
+    request crosses at most one boundary, so the schedule lags after a gap longer than a segment.
+    """
+    segment, serving = 0, []
+    for t in arrival:
+        if segment + 1 < len(starts) and starts[segment + 1] < t:
+            segment += 1
+        serving.append(segment)
+    return serving
+
+
+def simulate(
+    arrival: Sequence[int],
+    model: Sequence[int],
+    slo: Sequence[float],
+    segments: Schedule,
+    request_overhead: int = REQUEST_OVERHEAD,
+    dispatch: str = "earliest_free",
+) -> Outcome:
+    """Serve the requests in order of arrival, first come first served in each group.
+
+    A request goes to one of the groups that host its model; no such group: rejected. By `dispatch`:
+    `earliest_free` (the published rule): the group whose last stage's clock is smallest, an idle
+    group's clock standing where it was last set; `earliest_finish`: the group that would finish
+    this request first; in both a tie goes to the lowest group; `round_robin`: the hosts in group
+    order by turns, every dispatched request of a model moving that model's turn on.
+
+    There it runs through the stages as each becomes free and finishes `request_overhead` after the
+    last one. It is accepted iff `finish - arrival <= slo`; only then do the group's clocks move.
+    A change of segment sets all clocks and turns back to 0.
+    """
+    arrival, model = [int(t) for t in arrival], [int(m) for m in model]
+    serving = serving_segment(arrival, [start for start, _ in segments])
+    outcomes, current = [], -1
+    for t, m, segment in zip(arrival, model, serving, strict=True):
+        if segment != current:
+            current, groups = segment, segments[segment][1]
+            clock = [[0] * len(next(iter(group.values()), ())) for group in groups]
+            turn = [0] * len(slo)
+        hosts = [g for g, group in enumerate(groups) if m in group]
+        if not hosts:
+            outcomes.append((t, False, -1, t))
+            continue
+
+        ends = {g: run_stages(t, groups[g][m], clock[g]) for g in hosts}
+        if dispatch == "earliest_free":
+            _, g = min((clock[g][-1], g) for g in hosts)
+        elif dispatch == "earliest_finish":
+            _, g = min((ends[g][-1], g) for g in hosts)
+        elif dispatch == "round_robin":
+            g = hosts[turn[m] % len(hosts)]
+            turn[m] += 1
+        else:
+            raise ValueError(f"unknown dispatch {dispatch!r}")
+
+        finish = ends[g][-1] + request_overhead
+        if finish - t <= slo[m]:
+            outcomes.append((finish, True, g, max(t, clock[g][0])))
+            clock[g] = ends[g]
+        else:
+            outcomes.append((t, False, g, t))
+    finish, good, group, start = zip(*outcomes, strict=True) if outcomes else ((), (), (), ())
+    return Outcome(
+        np.array(finish, np.int64),
+        np.array(good, bool),
+        np.array(group, np.int64),
+        np.array(start, np.int64),
+    )
+
+
+def count(index: Sequence[int], size: int, good: Sequence[bool] | None = None) -> list[int]:
+    """How many requests have each index (a model, a group), only the good ones if `good` is given.
+
+    Index -1 is counted nowhere.
+    """
+    totals = [0] * size
+    for i, counts in zip(index, [True] * len(index) if good is None else good, strict=True):
+        if i >= 0 and counts:
+            totals[i] += 1
+    return totals
+
+
+def warmup_cut(arrival: Sequence[int], warmup_s: float = 10.0) -> tuple[int, int]:
+    """The range of requests that is reported: without the first and last `int(warmup / T * N)`.
+
+    N requests, the first and the last T seconds apart. ValueError if none would be left.
+    """
+    n = len(arrival)
+    span_s = (int(arrival[-1]) - int(arrival[0])) / TICKS_PER_SECOND
+    cut = int(warmup_s / span_s * n) if span_s > 0 else n
+    if 2 * cut >= n:
+        raise ValueError(f"a cut of {cut} at each end leaves nothing of {n} requests")
+    return cut, n - cut
+
+
+def goodput(arrival: Sequence[int], good: Sequence[bool], warmup_s: float = 10.0) -> float:
+    """Share of good requests after the cut, of ALL requests: those of unserved models as well."""
+    first, last = warmup_cut(arrival, warmup_s)
+    return sum(map(bool, good[first:last])) / (last - first)
+
+
+def search_score(arrival: Sequence[int], outcome: Outcome, groups: Sequence[Group]) -> float:
+    """What the published search maximises, over all requests, a rejected one having latency 0."""
+    latency_s = (outcome.finish - np.asarray(arrival, np.int64)) / TICKS_PER_SECOND
+    replicas = sum(len(group) for group in groups)
+    return float(np.mean(outcome.good) - np.mean(latency_s) / 10_000 + replicas / 1e6)
+
+
+def arrival_ticks(arrival_s: Sequence[float]) -> list[int]:
+    """Sorted seconds to ticks: equal times stay equal, later ones are at least one tick later."""
+    ticks: list[int] = []
+    for i, t in enumerate(arrival_s):
+        nearest = round(float(t) * TICKS_PER_SECOND)
+        if i == 0:
+            ticks.append(nearest)
+        elif t == arrival_s[i - 1]:
+            ticks.append(ticks[-1])
+        else:
+            ticks.append(max(nearest, ticks[-1] + 1))
+    return ticks
+
+
+def boundary_tick(start_s: float, arrival_s: Sequence[float], ticks: Sequence[int]) -> int:
+    """A segment's start in ticks, such that `start < arrival` says the same as in seconds.
+
+    `arrival_ticks` may have moved an arrival past the rounded start, so the start is clamped
+    between the last arrival at or before it and the first one after it.
+    """
+    before = sum(1 for t in arrival_s if t <= start_s)
+    tick = round(start_s * TICKS_PER_SECOND)
+    if before > 0:
+        tick = max(tick, ticks[before - 1])
+    if before < len(ticks):
+        tick = min(tick, ticks[before] - 1)
+    return tick
+
+
+def duration_ticks(seconds: float) -> float:
+    """An SLO or effective stage latency: rounded to float32 seconds, then to ticks; inf stays."""
+    single = float(np.float32(seconds))
+    return single if math.isinf(single) else round(single * TICKS_PER_SECOND)
+
+
+def stage_ticks(latency_s: Sequence[float], stage_overhead: float = STAGE_OVERHEAD) -> list[int]:
+    """Profiled stage latencies to effective ones: each times `1 + overhead * number of stages`."""
+    factor = 1 + stage_overhead * len(latency_s)
+    return [int(duration_ticks(float(latency) * factor)) for latency in latency_s]
+
+
+def greedy(
+    arrival: Sequence[int],
+    model: Sequence[int],
+    slo: Sequence[float],
+    configs: Sequence[object],
+    stages: Mapping[tuple[object, int], Sequence[int]],
+    weight: Mapping[tuple[object, int], float],
+    memory: float,
+    request_overhead: int = REQUEST_OVERHEAD,
+) -> list[tuple[object, tuple[int, ...]]]:
+    """Greedy replica placement (Beta, OSDI 2023, Algorithm 1, the fast heuristic).
+
+    configs: one hashable label per group. stages[config, m]: effective stage ticks, absent where
+    the model has no profile there. weight[config, m]: bytes of its heaviest stage; a group's models
+    may weigh `memory` together. Returns the groups as (config, sorted models).
+
+    Simulate; go through the groups by ascending number of dispatched requests and, for each, the
+    models by descending `requests - good`, lower index first; add the first model that is not there
+    and fits; sort the groups by their models (stable); repeat until none fits.
+    """
+
+    def fits(config: object, hosted: tuple[int, ...], m: int) -> bool:
+        if m in hosted or (config, m) not in stages:
+            return False
+        return math.fsum(weight[config, other] for other in (*hosted, m)) <= memory
+
+    groups: list[tuple[object, tuple[int, ...]]] = [(config, ()) for config in configs]
+    while True:
+        placement = [{m: stages[config, m] for m in hosted} for config, hosted in groups]
+        outcome = simulate(arrival, model, slo, [(0, placement)], request_overhead)
+        requests, good = count(model, len(slo)), count(model, len(slo), outcome.good)
+        load = count(outcome.group, len(groups))
+        by_load = sorted(range(len(groups)), key=load.__getitem__)  # stable: lower index first
+        minus_unserved = [g - n for g, n in zip(good, requests, strict=True)]
+        by_unserved = sorted(range(len(slo)), key=minus_unserved.__getitem__)
+        addition = next(((g, m) for g in by_load for m in by_unserved if fits(*groups[g], m)), None)
+        if addition is None:
+            return groups
+        g, m = addition
+        groups[g] = (groups[g][0], tuple(sorted((*groups[g][1], m))))
+        groups.sort(key=lambda group: group[1])
