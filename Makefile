@@ -26,9 +26,9 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/run: requirements.txt | .venv/bin/python
-	$(PIP) install -r requirements.txt
+	$(PIP) install -r requirements.txt -e .
 	@touch $@
 
 .venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
-	$(PIP) install -r requirements-dev.txt
+	$(PIP) install -r requirements-dev.txt -e .
 	@touch $@ .venv/run

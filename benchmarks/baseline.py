@@ -10,8 +10,7 @@ import numpy as np
 FAR = np.int64(2**62)
 
 
-@numba.njit
-def simulate_lanes(first, candidates, stages, arrival, model, deadline, overhead, num_groups):
+def _simulate_lanes(first, candidates, stages, arrival, model, deadline, overhead, num_groups):
     """first: int32 [lane, model + 1], offsets into candidates; stages: int64 [model, stage]."""
     num_lanes, num_models = deadline.shape
     num_stages = stages.shape[1]
@@ -19,8 +18,8 @@ def simulate_lanes(first, candidates, stages, arrival, model, deadline, overhead
     latency = np.zeros((num_lanes, num_models), np.int64)
     dispatched = np.zeros((num_lanes, num_groups), np.int64)
     group_good = np.zeros((num_lanes, num_groups), np.int64)
-    after = np.zeros(num_stages, np.int64)
-    for lane in range(num_lanes):
+    for lane in numba.prange(num_lanes):
+        after = np.zeros(num_stages, np.int64)
         clock = np.zeros((num_groups, num_stages), np.int64)
         for i in range(len(arrival)):
             m, t = model[i], arrival[i]
@@ -43,6 +42,10 @@ def simulate_lanes(first, candidates, stages, arrival, model, deadline, overhead
                 latency[lane, m] += x + overhead - t
                 group_good[lane, best] += 1
     return good, latency, dispatched, group_good
+
+
+simulate_lanes = numba.njit(_simulate_lanes)
+simulate_lanes_parallel = numba.njit(parallel=True)(_simulate_lanes)
 
 
 def candidate_lists(hosted):

@@ -1,6 +1,6 @@
-"""Throughput of the batch simulator against a scalar Numba loop, in one process, on one thread.
+"""Throughput of the batch simulator against a scalar Numba loop, in one process.
 
-    python benchmarks/simulate.py [--json FILE]
+    python benchmarks/simulate.py [--cores N] [--json FILE]
 
 One event is one request of one lane. Every row simulates the same random placements (a quarter of
 the groups hosts each model, six model types) under the same traffic with both, checks that every
@@ -15,12 +15,18 @@ import platform
 import statistics
 import time
 
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before either side starts its threads
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--cores", type=int, default=1, help="cores that both sides use (default 1)")
+parser.add_argument("--json", help="also write the table to this file")
+ARGUMENTS = parser.parse_args()
+# Before either side starts its threads.
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ARGUMENTS.cores])
 
 import jax
+import numba
 import numpy as np
 
-from beta_jax.simulator.blocks import MAX_LANES, num_lanes_padded
+from beta_jax.simulator.blocks import MAX_LANES, num_lanes_padded, run_parallel
 from beta_jax.simulator.kernel import Block, BlockShape, Dispatch, simulate_block
 
 import baseline
@@ -78,10 +84,12 @@ def engine(case: dict):
         blocks.append((jax.device_put(block), real))
     shape = BlockShape(num_stages, 0, Dispatch.EARLIEST_FREE)
 
+    def run_one(task: tuple[Block, int]) -> list[np.ndarray]:
+        block, real = task
+        return [np.asarray(array)[:, :real] for array in simulate_block(shape, block)[0]]
+
     def run() -> list[np.ndarray]:
-        parts = [
-            [np.asarray(a)[:, :real] for a in simulate_block(shape, b)[0]] for b, real in blocks
-        ]
+        parts = run_parallel(run_one, blocks)
         good, latency, dispatched, group_good = (
             np.concatenate(p, axis=1).T for p in zip(*parts, strict=True)
         )
@@ -96,7 +104,8 @@ def scalar(case: dict):
     stages = case["stages"][case["model_type"]]
     groups = case["hosted"].shape[1]
     arguments = stages, case["arrival"], case["model"], case["deadline"], OVERHEAD, groups
-    return lambda: baseline.simulate_lanes(first, candidates, *arguments)
+    loop = baseline.simulate_lanes if ARGUMENTS.cores == 1 else baseline.simulate_lanes_parallel
+    return lambda: loop(first, candidates, *arguments)
 
 
 def measure(shape: tuple[int, int, int], lanes: int) -> dict:
@@ -122,13 +131,11 @@ def measure(shape: tuple[int, int, int], lanes: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", help="also write the table to this file")
-    arguments = parser.parse_args()
+    numba.set_num_threads(ARGUMENTS.cores)
     device = jax.devices()[0]
     print(
         f"{device.device_kind} ({jax.default_backend()}), {platform.machine()}, "
-        f"jax {jax.__version__}, 1 thread"
+        f"jax {jax.__version__}, {len(os.sched_getaffinity(0))} cores"
     )
     print("million request-events per second, medians; ratio = engine / Numba")
     rows = []
@@ -145,8 +152,8 @@ def main() -> None:
         ratios = [row["ratio"] for row in rows if row["lanes"] == lanes]
         mean = statistics.geometric_mean(ratios)
         print(f"{'':13}geometric mean{'':31}{mean:9.2f}   lowest {min(ratios):.2f}")
-    if arguments.json:
-        with open(arguments.json, "w") as file:
+    if ARGUMENTS.json:
+        with open(ARGUMENTS.json, "w") as file:
             json.dump(rows, file, indent=1)
 
 

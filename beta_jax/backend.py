@@ -1,4 +1,5 @@
-"""How JAX is set up: 64-bit integers, and the XLA flags that compile the event loop well on a CPU.
+"""How JAX is set up: 64-bit integers, the XLA flags that compile the event loop well on a CPU, and a
+cache of compiled programs that outlives the process.
 
 Importing this module is enough; everything that runs JAX imports it first. XLA reads its flags
 once, when the first array is made, so they are appended here (never overriding the user's) and a
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 
 import jax
 import jaxlib
@@ -41,5 +43,13 @@ def _append_cpu_flags() -> None:
     os.environ["XLA_FLAGS"] = " ".join([present, *missing]).strip()
 
 
+def _keep_compiled_programs() -> None:
+    if jax.config.jax_compilation_cache_dir is None:  # else the user has chosen
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "beta_jax" / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 jax.config.update("jax_enable_x64", True)
 _append_cpu_flags()
+_keep_compiled_programs()

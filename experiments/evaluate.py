@@ -23,9 +23,7 @@ class Config:
     placement: Annotated[str, "placement file: groups, and the models with their types and SLOs"]
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     requests: Annotated[str, "CSV with the columns arrival_s,model"]
-    num_devices: Annotated[int | None, "devices in the cluster; none: what the placement uses"] = (
-        None
-    )
+    num_devices: Annotated[int | None, "devices; none: as many as the placement uses"] = None
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
     rules: Rules = dataclasses.field(default_factory=Rules)
@@ -35,13 +33,17 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Simulate, print and write the tables per model and per group."""
     with stopwatch.imports():
         from experiments import service
-        from experiments.placements import statics
+        from experiments.placements import NothingPlacedError, statics
     with stopwatch.part("read"):
         placement, models = load_placement(input_path(config.placement))
-        used = max(static.num_devices for static in statics(placement))
-        cluster = Cluster(config.num_devices or max(used, 1), config.memory_gib * GB)
+        num_devices = config.num_devices
+        if num_devices is None:
+            num_devices = max(1, *(static.num_devices for static in statics(placement)))
+        cluster = Cluster(num_devices, config.memory_gib * GB)
         problem = Problem(models, cluster, load_profile(input_path(config.profile)), config.rules)
         placement.check(problem)
+        if not any(static.num_replicas for static in statics(placement)):
+            raise NothingPlacedError(f"{config.placement} hosts no model")
         workload = read_requests(input_path(config.requests), [model.name for model in models])
     name = Path(config.placement).stem
     served = service.serve(problem, {name: placement}, workload, config.warmup_s, stopwatch)

@@ -120,7 +120,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         figure = _figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
         left, right = figure.subplots(1, 2)
         for index, placement in enumerate(placements):
-            colour = COLOURS[index - 1] if index else BETA_COLOUR
+            colour = COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR
             height = 0.8 / len(placements)
             shown = {
                 r["model"]: float(r["slo_attainment"]) for r in rows if r["placement"] == placement

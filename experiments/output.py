@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -55,9 +56,15 @@ def provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
 
     from beta_jax.simulator import SIMULATOR_VERSION
 
+    leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
+    texts = [leaf.value for leaf in walk(config) if isinstance(leaf.value, str)]
+    files = {text: input_path(text) for text in texts if input_path(text).is_file()}
     return {
         "argv": list(argv),
-        "config": {leaf.name: render(leaf.value) for leaf in walk(config)},
+        "config": leaves,
+        "inputs_sha256": {
+            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
+        },
         "simulator_version": SIMULATOR_VERSION,
         "python": sys.version.split()[0],
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -69,18 +76,11 @@ def provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
 
 def _git_revision() -> str | None:
     """The commit of the source, `-dirty` if it was changed; None outside a git checkout."""
-    command = [
-        "git",
-        "-C",
-        str(ROOT),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    options = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *options], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -10,7 +10,7 @@ from beta_jax.search import Result
 
 
 class NothingPlacedError(ValueError):
-    """No policy could place any model."""
+    """No model has a replica anywhere."""
 
 
 def statics(placement: Placement | Schedule) -> Sequence[Placement]:

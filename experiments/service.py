@@ -36,7 +36,9 @@ def serve(
     warmup_s: float,
     stopwatch: Stopwatch,
 ) -> list[Served]:
-    """Simulate named placements on the same requests."""
+    """Simulate named placements on the same requests; raises ValueError if there are none."""
+    if not len(workload):
+        raise ValueError("there are no requests to serve")
     with stopwatch.part("simulate"):
         outcomes = simulate(
             problem, list(placements.values()), workload, warmup_s=warmup_s, outputs="requests"

@@ -29,12 +29,12 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            present, rows = reader.fieldnames or [], list(reader)
     except FileNotFoundError:
         raise ResultsError(
             f"{path} is not there: nothing to plot; run without --plot_only"
         ) from None
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    missing = [column for column in columns if column not in present]
     if missing or not rows:
         raise ResultsError(f"{path} has no {'column ' + ', '.join(missing) if missing else 'rows'}")
     return rows

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 class Stopwatch:
     """Wall-clock seconds of named parts, in order of first use; compiling is counted apart.
 
-    A second within a part in which JAX traced or compiled counts as `compile`, not as that part.
+    A second within a part in which JAX traced, compiled, or loaded what it had compiled before,
+    counts as `compile` and not as that part.
     """
 
     def __init__(self, start: float) -> None:

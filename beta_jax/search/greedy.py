@@ -146,9 +146,9 @@ def _fill(
         return _Search(groups, counts, search.num_simulations + search.growing, growing)
 
     groups = _Groups(jnp.zeros_like(block.hosted), jnp.asarray(block.config), exists, left)
-    no_counts = jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: run_block(shape, block)[0])
-    )
+    per_model = jnp.zeros(block.deadline.shape, jnp.int64)
+    per_group = jnp.zeros(block.config.shape, jnp.int64)
+    no_counts = Counts(per_model, per_model, per_group, per_group)
     search = _Search(
         groups, no_counts, jnp.zeros(num_lanes, jnp.int32), jnp.ones(num_lanes, jnp.bool_)
     )
@@ -162,15 +162,14 @@ def _permute(array: Array, order: Array) -> Array:
 
 
 def _canonical_order(hosted: Array, moved: Array, active: Array) -> Array:
-    """Where each group goes, [group, lane], when only `moved` [lane] may be out of order.
+    """The group that each place gets, [group, lane], when only `moved` [lane] may be out of order.
 
     Groups are sorted by their tuple of models, as Python compares tuples. Two differ first at the
     lowest model d that only one of them hosts; the one with d is smaller if the other has any model
     above d, else it is longer and so larger.
     """
-    num_groups = hosted.shape[1]
     model_index = jnp.arange(hosted.shape[0])[:, None, None]
-    group_index = jnp.arange(num_groups)[:, None]
+    group_index = jnp.arange(hosted.shape[1])[:, None]
     other = jnp.take_along_axis(hosted, moved[None, None], axis=1)  # [model, 1, lane]
     differ = hosted != other
     first = jnp.argmax(differ, axis=0)  # [group, lane]
@@ -179,5 +178,9 @@ def _canonical_order(hosted: Array, moved: Array, active: Array) -> Array:
     highest_other = jnp.where(other, model_index, -1).max(axis=0)
     smaller = jnp.where(has_first, highest_other > first, highest < first)
     before = jnp.where(differ.any(axis=0), smaller, group_index < moved)
-    rank = jnp.where(group_index == moved, 1, jnp.where(before, 0, 2))
-    return jnp.argsort(jnp.where(active, rank, 0), axis=0, stable=True)
+    # Only `moved` changes place, so the groups between its old place and its new one shift by one.
+    place = jnp.where(active, (before & (group_index != moved)).sum(axis=0), moved)
+    shift = jnp.where(place < moved, -1, 1)
+    first, last = jnp.minimum(place, moved), jnp.maximum(place, moved)
+    between = (first <= group_index) & (group_index <= last)
+    return jnp.where(group_index == place, moved, group_index + jnp.where(between, shift, 0))

@@ -12,7 +12,7 @@ import numpy as np
 
 from beta_jax.problem import Problem
 from beta_jax.simulator.kernel import UNHOSTED, Block, BlockShape, Dispatch
-from beta_jax.simulator.lanes import Lane, SimulationError, power_of_two
+from beta_jax.simulator.lanes import Lane, SimulationError, padded_size
 from beta_jax.types import (
     TICKS_PER_SECOND,
     ParallelConfig,
@@ -94,7 +94,7 @@ def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelC
             f"the workload has requests of model {workload.model.max()}, "
             f"the problem {num_models} models"
         )
-    arrival = np.zeros(power_of_two(len(workload), at_least=1024), np.int64)
+    arrival = np.zeros(padded_size(len(workload), 1024, factor=4), np.int64)
     arrival[: len(workload)] = workload.arrival - workload.arrival[:1]
     model = np.zeros(len(arrival), np.int32)
     model[: len(workload)] = np.where(workload.model < 0, num_models, workload.model)

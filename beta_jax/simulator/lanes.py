@@ -28,14 +28,14 @@ class Lane:
     @property
     def num_groups(self) -> int:
         """The number of groups, padded."""
-        return power_of_two(len(self.placement.groups), at_least=4)
+        return padded_size(len(self.placement.groups), 4)
 
     @property
     def num_clocks(self) -> int:
         """Clocks per group: 1 where exact (a group's models are of one type), else its stages."""
         groups, types = self.placement.groups, [model.type for model in self.problem.models]
         if any(g.config.pp > 1 and len({types[m] for m in g.models}) > 1 for g in groups):
-            return power_of_two(max(g.config.pp for g in groups))
+            return padded_size(max(g.config.pp for g in groups), 2)
         return 1
 
     def block_key(self) -> Hashable:
@@ -56,9 +56,11 @@ class Case:
     lanes: tuple[Lane, ...]
 
 
-def power_of_two(n: int, at_least: int = 1) -> int:
-    """The smallest power of two >= n and `at_least`: padded sizes are few, so programs are too."""
-    return 1 << (max(n, at_least) - 1).bit_length()
+def padded_size(n: int, smallest: int, factor: int = 2) -> int:
+    """The least `smallest * factor**k` that is at least n: few sizes, so that few programs compile."""
+    while smallest < n:
+        smallest *= factor
+    return smallest
 
 
 def make_cases(

@@ -1,0 +1,159 @@
+"""What the figures show, and that they are drawn from the tables alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import same_color, to_hex
+
+from experiments import figures, tables
+from experiments.sec6_3 import PANELS
+
+POLICIES = ("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search")
+SWEPT = {"rate": (0.5, 2.0, 8.0), "cv": (1.0, 2.0, 4.0), "slo": (0.5, 2.0, 8.0)}
+
+
+def attainment(panel: str, x: float, policy: str) -> float:
+    """Beta reaches 99 % up to x = 2 (from x = 2 for the SLO), the others at the easiest x only."""
+    rank = SWEPT[panel].index(x) if panel != "slo" else 2 - SWEPT[panel].index(x)
+    if policy == "mp-search":
+        return (1.0, 0.995, 0.9)[rank]
+    return (0.99, 0.8, 0.7)[rank] - (0.1 if policy == "mp-equal-2-8" else 0.0)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    points = [
+        {"panel": panel, "x": x, "policy": policy, "slo_attainment": attainment(panel, x, policy)}
+        for panel, values in SWEPT.items()
+        for x in reversed(values)
+        for policy in POLICIES
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text(tables.to_csv(points))
+    return path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures as matplotlib objects, instead of files."""
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, stem: kept.append(figure) or [])
+    return kept
+
+
+@pytest.fixture
+def figure(table, drawn):
+    figures.draw_attainment(table, PANELS, table.with_name("figure"))
+    return drawn[0]
+
+
+def test_one_panel_per_sweep_one_curve_per_policy_with_the_numbers_of_the_table(figure):
+    assert len(figure.axes) == 3
+    for axes, panel in zip(figure.axes, SWEPT, strict=True):
+        curves = [line for line in axes.lines if len(line.get_xdata()) == 3]
+        for line, policy in zip(curves, POLICIES, strict=True):
+            assert tuple(line.get_xdata()) == SWEPT[panel]
+            expected = [100 * attainment(panel, x, policy) for x in SWEPT[panel]]
+            assert list(line.get_ydata()) == pytest.approx(expected)
+
+
+def test_curves_have_the_names_of_the_paper_and_differ_in_colour_and_marker(figure):
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["(16,1)", "(8,2)", "(4,4)", "(2,8)", "Beta"]
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert len({to_hex(line.get_color()) for line in curves}) == 5
+    assert len({line.get_marker() for line in curves}) == 5
+
+
+def test_axes_have_labels_units_and_the_published_range(figure):
+    assert figure.axes[0].get_ylabel() == "SLO attainment (%)"
+    assert "requests/s" in figure.axes[0].get_xlabel()
+    assert [axes.get_ylim()[0] for axes in figure.axes] == [60, 60, 0]
+
+
+def test_dotted_lines_mark_where_99_percent_is_first_reached(figure):
+    for axes, easiest, beta in zip(figure.axes, (0.5, 1.0, 8.0), (2.0, 2.0, 2.0), strict=True):
+        marks = {to_hex(m.get_color()): m for m in axes.lines if len(m.get_xdata()) == 2}
+        assert len(marks) == 4  # (2,8) never gets there
+        for colour, mark in marks.items():
+            assert mark.get_linestyle() == "--"
+            expected = beta if same_color(colour, figures.BETA_COLOUR) else easiest
+            assert list(mark.get_xdata()) == [expected, expected]
+
+
+def test_the_legend_covers_no_panel(figure):
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert not any(legend.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+
+
+def test_no_data_is_cut_off_and_panels_without_rows_are_left_out(table, drawn):
+    kept = [r for r in tables.read_csv(table, ()) if r["panel"] == "rate"]
+    kept[0]["slo_attainment"] = "0.55"
+    table.write_text(tables.to_csv(kept))
+    figures.draw_attainment(table, PANELS, table.with_name("figure"))
+    (axes,) = drawn[0].axes
+    assert axes.get_ylim()[0] == 0
+
+
+def test_equal_tables_make_equal_files(table):
+    paths = figures.draw_attainment(table, PANELS, table.with_name("figure"))
+    assert [path.name for path in paths] == ["figure.pdf", "figure.png"]
+    first = [path.read_bytes() for path in paths]
+    assert first[0].startswith(b"%PDF") and first[1].startswith(b"\x89PNG")
+    figures.draw_attainment(table, PANELS, table.with_name("figure"))
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_drawing_needs_neither_jax_nor_pyplot(table):
+    check = (
+        "import sys; from pathlib import Path; from experiments import sec6_3;"
+        f"sec6_3.draw(Path({str(table.parent)!r}));"
+        "print(*sorted({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    root = Path(figures.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+    assert (table.parent / "large_model_exp.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "no column panel"),
+        ("panel,x,policy\n", "no column slo_attainment"),
+        ("panel,x,policy,slo_attainment\n", "no rows"),
+    ],
+)
+def test_a_broken_table_is_named_with_what_it_lacks(content, expected, table):
+    table.write_text(content)
+    with pytest.raises(tables.ResultsError, match=f"table.csv has {expected}"):
+        figures.draw_attainment(table, PANELS, table.with_name("figure"))
+
+
+def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn):
+    models, latencies = tmp_path / "models.csv", tmp_path / "latencies.csv"
+    served = [("beta", "m0", 1.0), ("beta", "m1", 0.5), ("sr", "m0", 0.75), ("sr", "m1", "nan")]
+    keys = ("placement", "model", "slo_attainment")
+    models.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in served]))
+    reached = [("beta", 0.1, 0.0), ("beta", 0.4, 0.75), ("sr", 0.2, 0.0), ("sr", 0.3, 0.5)]
+    keys = ("placement", "latency_s", "answered")
+    latencies.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in reached]))
+    figures.draw_service(models, latencies, tmp_path / "service")
+    bars, curves = drawn[0].axes
+    assert [bar.get_width() for bar in bars.patches[:3]] == [100, 50, 75]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["m0", "m1"]
+    assert [max(line.get_ydata()) for line in curves.lines] == [75, 50]
+
+
+def test_tables_keep_full_precision_and_line_up():
+    rows = [{"name": "a", "x": 1 / 3}, {"name": "long", "x": float("nan")}]
+    assert tables.to_csv(rows) == "name,x\na,0.3333333333333333\nlong,nan\n"
+    assert tables.to_text(rows) == "name       x\na     0.3333\nlong       -"
