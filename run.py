@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -49,6 +48,4 @@ def complain(problem: object, code: int) -> int:
 
 
 if __name__ == "__main__":
-    # XLA logs a page of false alarms for each compiled program that it finds in its cache.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(main(sys.argv, start=time.perf_counter()))

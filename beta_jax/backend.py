@@ -1,4 +1,4 @@
-"""How JAX is set up: 64-bit integers, the XLA flags that compile the event loop well on a CPU, and a
+"""How JAX is set up: 64-bit integers, XLA flags that compile the event loop well on a CPU, and a
 cache of compiled programs that outlives the process.
 
 Importing this module is enough; everything that runs JAX imports it first. XLA reads its flags
@@ -8,9 +8,21 @@ warning says when that came too late.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
+
+VERSION = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+# Before 0.11, two errors are logged for each program loaded from the cache, although it runs (jax
+# issue 38445). Logging can be turned down only before JAX is imported; else the cache stays off.
+CACHE_IS_NOISY = VERSION < (0, 11)
+if CACHE_IS_NOISY and "jax" not in sys.modules:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    CACHE_IS_NOISY = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3"
 
 import jax
 import jaxlib
@@ -26,8 +38,7 @@ FLAGS_KNOWN_FROM, FLAGS_KNOWN_BEFORE = (0, 9), (0, 12)
 
 
 def _append_cpu_flags() -> None:
-    version = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
-    if not FLAGS_KNOWN_FROM <= version < FLAGS_KNOWN_BEFORE:
+    if not FLAGS_KNOWN_FROM <= VERSION < FLAGS_KNOWN_BEFORE:
         warnings.warn(
             f"beta_jax: CPU flags not set for untested jaxlib {jaxlib.__version__}", stacklevel=3
         )
@@ -44,10 +55,23 @@ def _append_cpu_flags() -> None:
 
 
 def _keep_compiled_programs() -> None:
-    if jax.config.jax_compilation_cache_dir is None:  # else the user has chosen
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "beta_jax" / "programs"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    """Cache compiled programs in the user's cache directory, unless the user has chosen another."""
+    if CACHE_IS_NOISY or jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # Programs for the CPU use its instruction set: machines that share a home must not share them.
+    machine = hashlib.sha256(_instruction_set().encode()).hexdigest()[:12]
+    jax.config.update("jax_compilation_cache_dir", str(cache / "beta_jax" / f"programs-{machine}"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _instruction_set() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {flags}"
 
 
 jax.config.update("jax_enable_x64", True)

@@ -278,10 +278,10 @@ def test_schedule_boundaries() -> None:
 
 def test_boundary_agrees_with_the_seconds() -> None:
     """Arrivals 0.1 ns apart are moved on by ticks; the boundary moves with them."""
-    arrival_s = [1.0, 1.0 + 1e-10, 1.0 + 2e-10, 1.0 + 2e-10, 1.0 + 3e-10, 2.0]
+    arrival_s = [1.0, 1.0 + 1e-10, 1.0 + 2e-10, 1.0 + 2e-10, 1.0 + 3e-10, 2.0 + 8e-10]
     ticks = reference.arrival_ticks(arrival_s)
-    assert [t - SECOND for t in ticks] == [0, 1, 2, 2, 3, SECOND]
-    for start_s in [0.5, *arrival_s, 1.5, 2.5]:
+    assert [t - SECOND for t in ticks] == [0, 1, 2, 2, 3, SECOND + 1]
+    for start_s in [0.5, *arrival_s, 1.5, 2.0 + 7e-10, 2.5]:
         start = reference.boundary_tick(start_s, arrival_s, ticks)
         assert [start < t for t in ticks] == [start_s < t for t in arrival_s]
 
@@ -324,6 +324,14 @@ def test_greedy_by_hand() -> None:
         ("a", ()),
         ("b", ()),
     ]
+
+
+def test_greedy_breaks_ties_by_canonical_order() -> None:
+    """Equal loads: the first device gets the busier model 1, and is sorted behind the empty one."""
+    stages = {(config, m): [10] for config in "ab" for m in range(2)}
+    weight = dict.fromkeys(stages, 1.0)
+    placed = reference.greedy([0, 9, 99], [1, 0, 1], [INF] * 2, ["a", "b"], stages, weight, 1.0)
+    assert placed == [("b", (0,)), ("a", (1,))]
 
 
 gaps = st.sampled_from([0.0, 1e-12, 2e-10, 4e-10, 1e-9, 1.4e-9, 1e-6, 0.3])

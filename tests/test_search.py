@@ -119,7 +119,7 @@ def test_manual_placement():
     result = place("mp-equal-2-1", problem, workload)
     assert str(result.placement) == "2x(1,1,2)"
     assert [group.models for group in result.placement.groups] == [(0,), (1,)]
-    assert result.warnings == ("mp-equal-2-1: no replica of 2 models: m2, m3",)
+    assert result.warnings == ("mp-equal-2-1: no replica of 2 of 4 models: m2, m3",)
 
 
 def test_batches_do_not_change_results():
@@ -146,7 +146,7 @@ def test_models_that_do_not_fit_are_left_out_and_named():
         assert result.warnings == (f"{policy}: nothing could be placed on 4 devices",)
     tight = dataclasses.replace(roomy, cluster=Cluster(1, memory_bytes=3.0))
     (warning,) = place("sr-greedy", tight, workload).warnings
-    assert warning.startswith("sr-greedy: no replica of 1 models: m")
+    assert warning.startswith("sr-greedy: no replica of 1 of 4 models: m")
 
 
 def test_an_empty_workload_still_fills_memory():

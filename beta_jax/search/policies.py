@@ -142,4 +142,6 @@ def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
         return []
     if not hosted:
         return [f"{policy}: nothing could be placed on {problem.cluster.num_devices} devices"]
-    return [f"{policy}: no replica of {len(missing)} models: {', '.join(missing)}"]
+    return [
+        f"{policy}: no replica of {len(missing)} of {len(problem.models)} models: {', '.join(missing)}"
+    ]

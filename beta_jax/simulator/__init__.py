@@ -13,6 +13,7 @@ from typing import Literal, overload
 
 import numpy as np
 
+from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
 from beta_jax.simulator.blocks import (

@@ -23,8 +23,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from beta_jax import backend  # noqa: F401  (64-bit integers and CPU flags, before JAX starts)
-
 Array = jax.Array
 I64 = jnp.int64
 UNHOSTED = 2**62

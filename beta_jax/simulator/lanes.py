@@ -57,7 +57,7 @@ class Case:
 
 
 def padded_size(n: int, smallest: int, factor: int = 2) -> int:
-    """The least `smallest * factor**k` that is at least n: few sizes, so that few programs compile."""
+    """The least `smallest * factor**k` >= n: few sizes, so that few programs are compiled."""
     while smallest < n:
         smallest *= factor
     return smallest

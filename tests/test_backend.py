@@ -1,0 +1,72 @@
+"""How importing the package sets up JAX, each case in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+REPORT = """
+import json, os, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    {before}
+    import beta_jax.simulator
+import jax
+print(json.dumps([
+    os.environ.get("XLA_FLAGS", ""),
+    jax.config.values["jax_compilation_cache_dir"],
+    jax.config.jax_enable_x64,
+    [str(warning.message) for warning in caught],
+]))
+"""
+
+
+def report(before: str = "pass", **environment: str) -> Any:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA", "JAX", "TF_CPP"))}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT.format(before=before)],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_flags_cache_and_64_bits(tmp_path):
+    flags, cache, x64, warnings = report(XDG_CACHE_HOME=str(tmp_path))
+    assert "xla_cpu_small_while_loop_byte_threshold=1000000000" in flags
+    assert "--xla_cpu_prefer_vector_width=512" in flags
+    assert cache.startswith(str(tmp_path / "beta_jax" / "programs-"))
+    assert x64 and warnings == []
+
+
+def test_the_users_choices_stay():
+    own = "--xla_cpu_prefer_vector_width=256 --xla_cpu_enable_fast_math=false"
+    flags, cache, _, _ = report(XLA_FLAGS=own, JAX_COMPILATION_CACHE_DIR="/nowhere")
+    assert flags.startswith(own) and "512" not in flags and "small_while_loop" in flags
+    assert cache == "/nowhere"
+
+
+def test_too_late_is_said():
+    *_, warnings = report("import jax; jax.devices()")
+    assert len(warnings) == 1 and "JAX started before beta_jax" in warnings[0]
+
+
+def test_an_untested_version_gets_no_flags():
+    """XLA aborts the process on a flag that it does not know."""
+    fake = "from importlib import metadata; metadata.version = lambda name: '0.99.0'"
+    flags, *_, warnings = report(fake)
+    assert "xla_cpu" not in flags
+    assert len(warnings) == 1 and "untested jaxlib" in warnings[0]
+
+
+@pytest.mark.parametrize("module", ["beta_jax", "beta_jax.placement", "beta_jax.workload"])
+def test_modules_without_simulation_do_not_load_jax(module: str):
+    code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
