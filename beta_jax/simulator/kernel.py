@@ -7,8 +7,8 @@ every array. The shape of the program was chosen by measurement (`benchmarks/REA
 * A group's last-stage clock carries the group's index and configuration in its low bits
   (`ticks << bits | group << config_bits | config`), so that one `min` over the groups is dispatch,
   tie-break (lowest index) and lookup of the configuration at once.
-* A request's new clocks are written at the start of the NEXT step. Written in the same step, XLA
-  recomputes the whole chain from dispatch to admission once per group.
+* A request's new clocks and counts are written at the start of the NEXT step. Written in the same
+  step, XLA recomputes the whole chain from dispatch to admission once per group.
 * Where every group runs models of one type, all its stages are determined by one clock (see
   `_advance`); otherwise there is one array of clocks per stage.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -86,11 +87,13 @@ class Requests(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    """The clocks that the next step writes."""
+    """What the next step writes; int64 [lane] each, groups -1 for none."""
 
-    group: Array  # int64 [lane], -1 for none
-    last: Array  # int64 [lane], packed
-    earlier: tuple[Array, ...]  # int64 [lane] per earlier stage (none where clocks are scattered)
+    group: Array  # where the request was sent
+    count: Array  # 1 if it counts, + 2^32 if it also was good
+    last: Array  # packed clock of the group's last stage, unchanged if the request was rejected
+    served_by: Array  # the same group if the request was accepted
+    earlier: tuple[Array, ...]  # clocks of the earlier stages (none where these are scattered)
 
 
 class _State(NamedTuple):
@@ -102,6 +105,20 @@ class _State(NamedTuple):
     latency: Array
     group_counts: Array  # int64 [group, lane] dispatched + (good << 32)
     requests: Requests | None
+
+
+def _over_groups(operation: Callable[[Array, Array], Array], rows: Array) -> Array:
+    """Minimum or maximum over the groups of int64 [group, lane]: [lane].
+
+    XLA's own reduction is slow over many groups and for one lane, where its loop is not vectorised:
+    so halves are combined until few rows are left.
+    """
+    few = 1 if rows.shape[1] == 1 else 8
+    while rows.shape[0] > few:
+        half = rows.shape[0] // 2
+        rows = operation(rows[:half], rows[half:])
+    reduction = {jnp.minimum: jnp.min, jnp.maximum: jnp.max}[operation]
+    return rows[0] if rows.shape[0] == 1 else reduction(rows, axis=0)
 
 
 def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]) -> list[Array]:
@@ -118,6 +135,20 @@ def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]
         x = jnp.maximum(x, clock) + stage_cost
         after.append(x)
     return after
+
+
+def _write(state: _State) -> tuple[Array, Any, Array]:
+    """`last`, `earlier` and `group_counts` with what is pending written."""
+    group_index = jnp.arange(state.last.shape[0], dtype=I64)[:, None]
+    last, earlier, pending = state.last, state.earlier, state.pending
+    dispatched = group_index == pending.group
+    if pending.earlier:
+        served = group_index == pending.served_by
+        earlier = tuple(
+            jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
+        )
+    counts = state.group_counts + jnp.where(dispatched, pending.count, 0)
+    return jnp.where(dispatched, pending.last, last), earlier, counts
 
 
 def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
@@ -137,15 +168,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
             cost_rows.at[config, k].get(mode="promise_in_bounds") for k in range(cost_rows.shape[1])
         ]
 
-    # The previous request's clocks.
-    pending = state.pending
-    written = group_index == pending.group
-    last = jnp.where(written, pending.last, state.last)
-    earlier = state.earlier
-    if dense:
-        earlier = tuple(
-            jnp.where(written, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
-        )
+    last, earlier, group_counts = _write(state)
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
     order = last
@@ -156,15 +179,15 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     elif shape.dispatch == Dispatch.ROUND_ROBIN:
         after_last_turn = (group_index - row(state.turn) - 1) % num_groups
         order = after_last_turn << bits | last & ((1 << bits) - 1)
-    key = jnp.where(row(block.hosted), order, UNHOSTED).min(axis=0)
+    key = _over_groups(jnp.minimum, jnp.where(row(block.hosted), order, UNHOSTED))
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
     group = jnp.where(has_host, low >> shape.config_bits, -1)
     chosen = group_index == group
 
-    # Service, if the request is accepted.
+    # Service, should the request be accepted.
     def read(clock: Array) -> Array:
-        return jnp.where(chosen, clock, 0).max(axis=0)
+        return _over_groups(jnp.maximum, jnp.where(chosen, clock, 0))
 
     if dense:
         clocks = [read(clock) for clock in earlier]
@@ -184,8 +207,13 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
             mode="promise_in_bounds",
             unique_indices=True,
         )
+    counted = (block.count_from <= i) & (i < block.count_to)
     pending = _Pending(
-        jnp.where(good, group, -1), after[-1] << bits | low, tuple(after[:-1]) if dense else ()
+        group=group,
+        count=counted + ((good & counted).astype(I64) << 32),
+        last=jnp.where(good, after[-1], clocks[-1]) << bits | low,
+        served_by=jnp.where(good, group, -1),
+        earlier=tuple(after[:-1]) if dense else (),
     )
     turn = state.turn
     if shape.dispatch == Dispatch.ROUND_ROBIN:
@@ -196,7 +224,6 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
             requests.finish.at[i].set(jnp.where(good, t + latency, 0)),
             requests.group.at[i].set(group.astype(jnp.int16)),
         )
-    counted = (block.count_from <= i) & (i < block.count_to)
     good = good & counted
     return _State(
         last,
@@ -205,7 +232,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         turn,
         state.good.at[model].add(good),
         state.latency.at[model].add(jnp.where(good, latency, 0)),
-        state.group_counts + jnp.where(chosen, counted + (good.astype(I64) << 32), 0),
+        group_counts,
         requests,
     )
 
@@ -233,7 +260,13 @@ def run_block(
         earlier=tuple(zeros(num_groups) for _ in range(stages))
         if dense
         else zeros(stages, num_groups),
-        pending=_Pending(zeros() - 1, zeros(), tuple(zeros() for _ in range(stages * dense))),
+        pending=_Pending(
+            group=zeros() - 1,
+            count=zeros(),
+            last=zeros(),
+            served_by=zeros() - 1,
+            earlier=tuple(zeros() for _ in range(stages * dense)),
+        ),
         turn=zeros(num_rows) - 1,
         good=zeros(num_rows),
         latency=zeros(num_rows),
@@ -244,9 +277,8 @@ def run_block(
     )
     step = functools.partial(_step, shape, block)
     state = lax.fori_loop(0, block.num_requests, step, state)
-    counts = Counts(
-        state.good, state.latency, state.group_counts & (2**32 - 1), state.group_counts >> 32
-    )
+    _, _, group_counts = _write(state)
+    counts = Counts(state.good, state.latency, group_counts & (2**32 - 1), group_counts >> 32)
     return counts, state.requests
 
 
