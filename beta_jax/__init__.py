@@ -41,6 +41,7 @@ _EXPORTS = {
         "Tally",
         "simulate",
     ),
+    "traces": ("TraceError", "load_trace", "replay"),
     "metrics": ("latency_summary",),
     "search": ("POLICIES", "Result", "UnknownPolicyError", "place", "place_batch"),
 }

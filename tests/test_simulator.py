@@ -370,3 +370,17 @@ def test_bad_options():
         simulate(problem, placement, workload, warmup_s=10.0)
     with pytest.raises(ValueError, match="'tally' or 'requests'"):
         simulate(problem, placement, workload, outputs="histogram")
+
+
+def test_memory_limit_changes_no_bit(monkeypatch: pytest.MonkeyPatch):
+    """However small the blocks that a memory limit asks for."""
+    problem, placement = one_group([0.1], 0.5)
+    workload = Workload.from_seconds(np.cumsum(np.full(50, 0.07)), np.zeros(50))
+    empty = Placement((Group(ONE),))
+    lanes = [placement, empty] * 10
+    at_once = simulate(problem, lanes, workload, outputs="requests")
+    monkeypatch.setattr("beta_jax.simulator.REQUEST_OUTPUT_BYTES", 1)
+    singly = simulate(problem, lanes, workload, outputs="requests")
+    for a, b in zip(at_once, singly, strict=True):
+        np.testing.assert_array_equal(a.finish, b.finish)
+        np.testing.assert_array_equal(a.group, b.group)

@@ -7,6 +7,7 @@ to each window of each model, its rate and CV are scaled, and new arrivals are s
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +80,14 @@ class Traffic:
         arrivals = sample_arrivals(
             processes,
             duration_s=self.window_s,
-            start_s=self.start_s + window * self.window_s,
+            start_s=np.float64(self.start_s) + window * np.float64(self.window_s),
             seed=seed,
             rng=rng,
             streams=streams,
         )
         ends = np.searchsorted(model, np.arange(num_models + 1))
         return merge(
-            [np.concatenate([np.empty(0), *arrivals[a:b]]) for a, b in zip(ends, ends[1:])]
+            [np.concatenate([np.empty(0), *arrivals[a:b]]) for a, b in itertools.pairwise(ends)]
         )
 
 
@@ -109,8 +110,8 @@ def replay(
     """Traffic for `num_models` models like that in a slice of a trace (Beta, OSDI 2023, 6.2).
 
     process: "gamma" or "poisson", fitted per window and sampled, see `fit_traffic`; or "vanilla",
-    the arrivals themselves, each `replicas` times and played `time_scale` times as fast (2: fourteen
-    days in seven). Published rate scales belong to the full trace: see `reference_scale`.
+    the arrivals themselves, each `replicas` times and played `time_scale` times as fast (2: 14 days
+    in 7). Published rate scales belong to the full trace: see `reference_scale`.
     Raises TraceError for slices, windows and scales that the trace or the process does not allow.
     """
     if process != "vanilla":
@@ -201,7 +202,7 @@ def reference_scale(trace: Trace) -> float:
         reference_rps = MAF2_MEAN_RPS
     else:
         return 1.0
-    requests = trace.entries(start_s, end_s, trace.default_window_s).count.sum()
+    requests = trace.entries(start_s, end_s, trace.default_window_s).requests.sum()
     if not requests:
         raise TraceError(f"{trace.name}: no requests to scale to {reference_rps:g} requests/s")
     scale = float(reference_rps * (end_s - start_s) / requests)
@@ -237,7 +238,8 @@ def _sum(
     entries: Entries, model_of: NDArray[np.int64], shape: tuple[int, int]
 ) -> NDArray[np.float64]:
     cell = model_of[entries.function] * shape[1] + entries.window
-    return np.bincount(cell, entries.count, minlength=shape[0] * shape[1]).reshape(shape)
+    total = np.bincount(cell, entries.requests, minlength=shape[0] * shape[1])
+    return total.reshape(shape).astype(np.float64, copy=False)
 
 
 def _merged_cv(
@@ -246,7 +248,7 @@ def _merged_cv(
     windows = trace.windows(start_s, end_s, trace.window_s)
     shape = int(model_of.max()) + 1, windows.stop - windows.start
     cv = trace.cv[:, windows][entries.function, entries.window]
-    weighted = _sum(entries._replace(count=entries.count * cv**2), model_of, shape)
+    weighted = _sum(entries._replace(requests=entries.requests * cv**2), model_of, shape)
     total = _sum(entries, model_of, shape)
     merged = np.sqrt(np.divide(weighted, total, out=np.ones(shape), where=total > 0))
     return np.clip(merged, *CV_RANGE)
@@ -261,7 +263,7 @@ def _fit_gaps(
     shape: tuple[int, int],
     process: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rate and CV of the gaps in each window of each model, [model, window] both; 0 and 1 if few."""
+    """Rate and CV of the gaps, [model, window] both; 0 and 1 where there are too few gaps."""
     arrival_s, function = trace.between(start_s, end_s)
     window = ((arrival_s - start_s) // window_s).astype(np.int64)
     cell = model_of[function] * shape[1] + window

@@ -22,7 +22,8 @@ class TraceError(ValueError):
     """A trace, a slice or a replay that makes no sense; one line, naming the file and the place."""
 
 
-class CountBlock(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class CountBlock:
     """Counts of consecutive windows, non-zero ones only, in order of window.
 
     The entries of window `first_window + w` are those from `offset[w]` to `offset[w + 1]`.
@@ -42,11 +43,11 @@ class CountBlock(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Non-zero counts of a slice: window (of `bin_s` from the slice's start), function, count."""
+    """Non-zero counts of a slice; windows are counted from the slice's start."""
 
     window: NDArray[np.int64]
     function: NDArray[np.int32]
-    count: NDArray[np.float64]
+    requests: NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,8 +78,8 @@ class _Trace:
             raise TraceError(f"{self.name}: {label} is empty")
         if first < self.start_s // MINUTE_S * MINUTE_S or last > -(-self.end_s // 60) * 60:
             raise TraceError(
-                f"{self.name}: {label} is outside the trace, which spans {format_time(self.start_s)}"
-                f" to {format_time(self.end_s, round_up=True)}"
+                f"{self.name}: {label} is outside the trace, which spans "
+                f"{format_time(self.start_s)} to {format_time(self.end_s, round_up=True)}"
             )
         return first, last
 

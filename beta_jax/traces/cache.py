@@ -1,0 +1,77 @@
+"""Parsed traces on disk, found by the checksum of the file that they were parsed from.
+
+An entry is a folder of `.npy` files, which are mapped rather than read, so that a large trace opens
+at once. Checksums are remembered by path, size and time of change. Entries are written whole or not
+at all, and one that cannot be read is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "1"
+"""Part of every key: to be raised when what is parsed out of a file changes."""
+
+Arrays = dict[str, NDArray]
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/beta_jax`, or `~/.cache/beta_jax`."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "beta_jax"
+
+
+def cached(path: Path, label: str, parse: Callable[[Path], Arrays], folder: Path | None) -> Arrays:
+    """`parse(path)`, or what it returned for the same content and label before.
+
+    folder: where entries are kept; None parses anew. A folder that cannot be written to is no
+    error: the trace is then just parsed each time.
+    """
+    if folder is None:
+        return parse(path)
+    entry = folder / "traces" / f"{label}-{FORMAT}-{_checksum(path, folder)}"
+    try:
+        if entry.is_dir():
+            return {file.stem: np.load(file, mmap_mode="r") for file in sorted(entry.glob("*.npy"))}
+    except (OSError, ValueError):
+        shutil.rmtree(entry, ignore_errors=True)
+    arrays = parse(path)
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=entry.parent, ignore_cleanup_errors=True) as draft:
+            for name, array in arrays.items():
+                np.save(Path(draft) / f"{name}.npy", array)
+            os.rename(draft, entry)
+    except OSError:
+        pass
+    return arrays
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(path: Path, folder: Path) -> str:
+    state = path.stat()
+    stamp = repr((str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino))
+    note = folder / "checksums" / hashlib.sha256(stamp.encode()).hexdigest()
+    try:
+        return note.read_text()
+    except OSError:
+        digest = checksum(path)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(digest)
+    except OSError:
+        pass
+    return digest
