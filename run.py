@@ -17,28 +17,35 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str], start: float) -> int:
     """Run the command line and return the exit code; `start` is its `time.perf_counter()`."""
     try:
-        execute(command_line.parse(argv), argv, Stopwatch(start))
+        command = command_line.parse(argv)
+        if command.clean:
+            print(output.clean(command.out_dir, command.name, command.experiment.FILES))
+        else:
+            execute(command, argv, Stopwatch(start))
     except command_line.HelpAsked as help_text:
         print(help_text)
     except flags.Error as error:
         return complain(error, MISUSED)
     except (ValueError, OSError) as error:
         return complain(error, FAILED)
-    except KeyboardInterrupt:
-        return complain("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return complain(str(error) or "interrupted", INTERRUPTED)
     return 0
 
 
 def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopwatch) -> None:
-    directory = command.out_dir
-    if not command.plot_only:
+    directory, experiment = command.out_dir, command.experiment
+    if command.plot_only:
+        with stopwatch.part("draw"):
+            figures = experiment.draw(directory)
+    else:
         output.prepare(directory)
-        command.experiment.execute(command.config, directory, stopwatch)
-        output.write_json(directory / "run.json", output.provenance(argv, command.config))
-    with stopwatch.part("draw"):
-        figures = command.experiment.draw(directory)
-    if not command.plot_only:
-        output.write_json(directory / "timings.json", stopwatch.parts)
+        with output.locked(directory):
+            experiment.execute(command.config, directory, stopwatch)
+            output.write_provenance(directory, command.name, argv, command.config)
+            with stopwatch.part("draw"):
+                figures = experiment.draw(directory)
+            output.write_json(directory / output.TIMINGS, stopwatch.parts)
     print(f"\n{', '.join(map(str, figures))}; tables beside them\n{stopwatch.report()}")
 
 

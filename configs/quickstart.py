@@ -8,7 +8,8 @@ Takes 3 s. Expect on the example (8 x bert-2.6b on 4 devices) 92.1 % for mp-sear
 devices into one pipeline, and 58.7 % for sr-greedy.
 
 R.csv has the columns arrival_s,model. The best placement is written as placement.json, for
-`evaluate`. Name other requests by --config.test_requests to test it on what it was not made for.
+`evaluate`. Name other requests by --config.test_requests to test it on what it was not made for;
+without them, table and figure say that it was trained on the test traffic.
 """
 
 from __future__ import annotations

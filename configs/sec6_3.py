@@ -1,7 +1,8 @@
 """Serving very large models: SLO attainment against rate, CV and SLO (section 6.3 of the paper).
 
-    python run.py --config sec6_3          # 75 points
-    python run.py --config sec6_3:smoke    # a tenth of the traffic
+    python run.py --config sec6_3                      # 75 points
+    python run.py --config sec6_3 --config.seeds=16    # with 95 % intervals: 1200 results, 7 s
+    python run.py --config sec6_3:smoke                # a tenth of the traffic
 
 Takes 5 s on 2 CPU cores the first time, 3 s from then on. Expect at the base point (8 requests/s,
 CV 4, SLO scale 2) 95.2 % for Beta and 84.6 % for the best manual choice, (8,2); Beta is never below
@@ -12,7 +13,10 @@ split every model by hand over its own 16 devices, p pipeline stages of o operat
 Beta searches for the placement.
 
 Traffic is the published one (NumPy's legacy generator, seed i for model i), and placements are
-trained on the very traffic they are tested on, as in the paper.
+trained on the very traffic they are tested on, as in the paper (--config.test_seed=100 tests them
+on other traffic). Over 16 seeds the base point is 93.5 +- 0.8 % for Beta and 83.3 +- 0.8 % for
+(8,2); paired by traffic, Beta is better by 10.1 percentage points, with an interval from 9.5 to
+10.8 that holds for all pairs of policies together at 95 %.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION 
   --config.FIELD=VALUE  override a field; lists by commas; `--config NAME --help` shows the fields
   --out_dir DIR         where to write (default: results/NAME or results/NAME-VARIANT)
   --plot_only           draw the figures again from the tables in DIR
+  --clean               delete what this config has written to DIR, and nothing else
 """
 
 
@@ -36,12 +37,14 @@ class HelpAsked(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to do: an experiment (module with `execute` and `draw`), its config, and options."""
+    """What to do: an experiment (module with `execute`, `draw`, `FILES`), its config, options."""
 
     experiment: ModuleType
     config: Any
+    name: str
     out_dir: Path
     plot_only: bool
+    clean: bool
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -73,7 +76,10 @@ def parse(argv: Sequence[str]) -> Command:
         )
     out_dir = values["out_dir"].value or f"results/{name}" + (f"-{variant}" if variant else "")
     config = from_flags(default, values)
-    return Command(module.experiment, config, Path(out_dir), bool(values["plot_only"].value))
+    options = {name: bool(values[name].value) for name in ("plot_only", "clean")}
+    if all(options.values()):
+        raise CommandLineError("--plot_only needs the tables that --clean deletes")
+    return Command(module.experiment, config, name, Path(out_dir), **options)
 
 
 def _flags() -> flags.FlagValues:
@@ -82,6 +88,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string("config", None, "", flag_values=values)
     flags.DEFINE_string("out_dir", None, "", flag_values=values)
     flags.DEFINE_boolean("plot_only", False, "", flag_values=values)
+    flags.DEFINE_boolean("clean", False, "", flag_values=values)
     flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
     return values
 

@@ -7,10 +7,11 @@ A field `rates: Annotated[tuple[float, ...], "requests/s"]` of a config becomes 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from absl import flags
@@ -83,13 +84,18 @@ class Field:
 
 def walk(config: Any, prefix: str = "config.") -> Iterator[Field]:
     """The leaves of a dataclass tree, in order of definition, named `<prefix><field>.<field>`."""
-    hints = typing.get_type_hints(type(config), include_extras=True)
+    hints = _hints(type(config))  # type: ignore[arg-type]
     for field in dataclasses.fields(config):
         name, value = f"{prefix}{field.name}", getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from walk(value, f"{name}.")
         else:
             yield Field(name, hints[field.name], value)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 class _Parser(flags.ArgumentParser):
@@ -120,3 +126,22 @@ def from_flags(config: Config, flag_values: flags.FlagValues, prefix: str = "con
         else:
             changes[field.name] = flag_values[name].value
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def replace(config: Config, changes: Mapping[str, Any]) -> Config:
+    """`config` with some fields changed, read as their flags would be: 4 for a float is 4.0.
+
+    Raises ValueError for a field that is not there, or a value of another type.
+    """
+    fields = {leaf.name: leaf.annotation for leaf in walk(config, "")}
+    nested = {f.name for f in dataclasses.fields(config)} - {*fields}  # type: ignore[arg-type]
+    for name in changes:
+        if name not in fields and name not in nested:
+            raise ValueError(f"no field {name!r}; there are {', '.join([*fields, *nested])}")
+    values = {
+        name: value
+        if name in nested
+        else parse_value(render(tuple(value) if isinstance(value, list) else value), fields[name])
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]

@@ -15,6 +15,8 @@ from experiments.figures import draw_service
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
+FILES = ("summary.csv", "models.csv", "groups.csv", "latencies.csv", "evaluate.pdf", "evaluate.png")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -33,7 +35,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Simulate, print and write the tables per model and per group."""
     with stopwatch.imports():
         from experiments import service
-        from experiments.placements import NothingPlacedError, statics
+        from experiments.placements import NothingPlacedError, hosts_any, statics
     with stopwatch.part("read"):
         placement, models = load_placement(input_path(config.placement))
         num_devices = config.num_devices
@@ -42,12 +44,12 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         cluster = Cluster(num_devices, config.memory_gib * GB)
         problem = Problem(models, cluster, load_profile(input_path(config.profile)), config.rules)
         placement.check(problem)
-        if not any(static.num_replicas for static in statics(placement)):
+        if not hosts_any(placement):
             raise NothingPlacedError(f"{config.placement} hosts no model")
         workload = read_requests(input_path(config.requests), [model.name for model in models])
     name = Path(config.placement).stem
     served = service.serve(problem, {name: placement}, workload, config.warmup_s, stopwatch)
-    service.report(problem, served, directory)
+    service.report(problem, served, directory, trained_on_test=None)
 
 
 def draw(directory: Path) -> list[Path]:

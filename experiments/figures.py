@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from beta_jax.statistics import Interval, mean_interval
 from experiments import output, tables
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ BETA_COLOUR = "#d55e00"
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
 GOAL_PERCENT = 99.0
+TRAINED_ON_TEST = "trained on the test traffic"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -27,8 +31,10 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # letters, not outlines: text in the PDF can be searched and edited
 }
 
-Curve = Sequence[tuple[float, float]]
-"""(x, attainment in %) in ascending x."""
+COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
+"""What a table must have to be drawn; further rows of a point are its replications."""
+COLUMNS_PER_ROW = 4
+Row = Mapping[str, Any]
 
 
 class Panel(NamedTuple):
@@ -38,6 +44,32 @@ class Panel(NamedTuple):
     x_label: str
     y_min: float
     first: Callable[[Sequence[float]], float]
+    title: str = ""
+
+
+class Quantity(NamedTuple):
+    """What is drawn: a column of the table, shown `factor` times as large; at best `highest`."""
+
+    column: str
+    label: str
+    factor: float = 1.0
+    highest: float | None = None
+    goal: float | None = None
+
+
+ATTAINMENT = Quantity("slo_attainment", "SLO attainment (%)", 100.0, 101.0, GOAL_PERCENT)
+LATENCY = Quantity("latency_mean_s", "Mean latency (s)")
+
+
+class Mark(NamedTuple):
+    """A point of a curve: x, the mean over its replications, and the 95 % interval of that."""
+
+    x: float
+    y: Interval
+
+
+Curve = Sequence[Mark]
+"""In ascending x."""
 
 
 def display_name(policy: str) -> str:
@@ -48,44 +80,54 @@ def display_name(policy: str) -> str:
     return names.get(policy, policy)
 
 
-def draw_attainment(table: Path, panels: Sequence[Panel], stem: Path) -> list[Path]:
-    """SLO attainment against one swept parameter per panel, a curve per policy.
+def curves_figure(
+    rows: Sequence[Row], panels: Sequence[Panel], quantity: Quantity = ATTAINMENT
+) -> Figure:
+    """A quantity against one swept parameter per panel, a curve per policy.
 
-    table: CSV with the columns panel, x, policy, slo_attainment. A dotted line marks where a policy
-    first reaches 99 %. Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    rows: see `COLUMNS`, numbers or text; panels without rows are left out. Bands are 95 % intervals
+    of the mean over replications. A dotted line marks where a policy first reaches 99 %.
     """
-    rows = tables.read_csv(table, ("panel", "x", "policy", "slo_attainment"))
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
+    num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
+    num_columns = min(len(panels), COLUMNS_PER_ROW)
     with _style():
-        figure = _figure(3.2 * max(len(panels), 1.5), 2.8)
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
+        figure = _figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
+        grid = figure.subplots(num_rows, num_columns, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
-            curves = {
-                policy: sorted(
-                    (float(row["x"]), 100 * float(row["slo_attainment"]))
-                    for row in own
-                    if row["policy"] == policy
-                )
-                for policy in policies
-            }
-            _draw_panel(axes, panel, curves)
-        figure.axes[0].set_ylabel("SLO attainment (%)")
+            _draw_panel(axes, panel, {p: _curve(own, p, quantity) for p in policies}, quantity)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(quantity.label)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-        return save(figure, stem)
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False
+        )
+        _add_note(figure, _notes(rows))
+        return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
+def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
+    values: dict[float, list[float]] = {}
+    for row in rows:
+        if row["policy"] == policy:
+            value = quantity.factor * float(row[quantity.column])
+            values.setdefault(float(row["x"]), []).append(value)
+    return [Mark(x, mean_interval(values[x])) for x in sorted(values)]
+
+
+def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity: Quantity) -> None:
     reached: dict[float, list[str]] = {}
     for index, (policy, curve) in enumerate(curves.items()):
         beta = display_name(policy) == "Beta"
         colour = BETA_COLOUR if beta else COLOURS[index % len(COLOURS)]
+        x = [mark.x for mark in curve]
         axes.plot(
-            [x for x, _ in curve],
-            [y for _, y in curve],
+            x,
+            [mark.y.mean for mark in curve],
             color=colour,
             marker="o" if beta else MARKERS[index % len(MARKERS)],
             markersize=4.5,
@@ -94,25 +136,53 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
             clip_on=False,
             label=display_name(policy),
         )
-        if good := [x for x, y in curve if y >= GOAL_PERCENT]:
-            reached.setdefault(panel.first(good), []).append(colour)
-    for x, colours in reached.items():
+        if any(mark.y.num > 1 for mark in curve):
+            low, high = [mark.y.low for mark in curve], [mark.y.high for mark in curve]
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1)
+        if quantity.goal is not None:
+            good = [mark.x for mark in curve if mark.y.mean >= quantity.goal]
+            if good:
+                reached.setdefault(panel.first(good), []).append(colour)
+    for goal_x, colours in reached.items():
         for turn, colour in enumerate(colours):  # the dots of lines at the same x take turns
             dots = (3 * turn, (1.5, 3 * len(colours) - 1.5))
-            axes.axvline(x, color=colour, linestyle=dots, zorder=1)
-    lowest = min((y for curve in curves.values() for _, y in curve), default=0)
-    axes.set_ylim(panel.y_min if lowest >= panel.y_min else 0, 101)
+            axes.axvline(goal_x, color=colour, linestyle=dots, zorder=1)
+    lowest = min((mark.y.mean for curve in curves.values() for mark in curve), default=0)
+    axes.set_ylim(panel.y_min if lowest >= panel.y_min else 0, quantity.highest)
+    if all(mark.x.is_integer() for curve in curves.values() for mark in curve):
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel(panel.x_label)
+    axes.set_title(panel.title, fontsize="medium")
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What a reader of the picture alone must know."""
+    replications = Counter((row["panel"], row["x"], row["policy"]) for row in rows).values()
+    fewest, most = min(replications), max(replications)
+    notes = []
+    if most > 1:
+        span = str(most) if fewest == most else f"{fewest} to {most}"
+        notes.append(f"bands: 95 % intervals of the mean of {span} seeds")
+    if any(str(row["trained_on_test"]) == "True" for row in rows):
+        notes.append(TRAINED_ON_TEST)
+    return notes
+
+
+def _add_note(figure: Figure, notes: Sequence[str]) -> None:
+    if notes:
+        figure.supxlabel("; ".join(notes), fontsize="x-small", color="0.35")
 
 
 def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
     """SLO attainment of each model, and how many of all requests are answered within a latency.
 
-    models: CSV with placement, model, slo_attainment.
+    models: CSV with placement, model, slo_attainment, trained_on_test.
     latencies: CSV with placement, latency_s, answered.
     Writes `stem`.pdf and .png; raises ResultsError, OSError.
     """
-    rows = tables.read_csv(models, ("placement", "model", "slo_attainment"))
+    rows = tables.read_csv(models, ("placement", "model", "slo_attainment", "trained_on_test"))
     quantiles = tables.read_csv(latencies, ("placement", "latency_s", "answered"))
     names = list(dict.fromkeys(row["model"] for row in rows))
     placements = list(dict.fromkeys(row["placement"] for row in rows))
@@ -145,6 +215,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
+        _add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
         return save(figure, stem)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from beta_jax.problem import Problem, make_models
-from beta_jax.profiles import load_profile
-from beta_jax.types import GB, Cluster, Workload
-from beta_jax.workload import synthesize
+from beta_jax.profiles import Profile, load_profile
+from beta_jax.types import GB, Cluster, Model, Workload
+from beta_jax.workload import synthesize_many
+from experiments.model_files import ModelSpec, read_models, shares
 from experiments.output import input_path
-from experiments.points import Scenario, Traffic
+from experiments.points import Scenario
 
 
 class Inputs(NamedTuple):
@@ -22,35 +24,107 @@ class Inputs(NamedTuple):
     test: Workload
 
 
-def make_inputs(scenarios: Iterable[Scenario]) -> dict[Scenario, Inputs]:
-    """Problem and workloads of each scenario; equal traffic is the same object."""
-    read_profile = functools.cache(lambda path: load_profile(input_path(path)))
-    workloads: dict[Traffic, Workload] = {}
-    inputs = {}
-    for scenario in dict.fromkeys(scenarios):
-        profile = read_profile(scenario.profile)
+class Traffic(NamedTuple):
+    """What determines synthetic arrivals, except the seed."""
+
+    rate_rps: tuple[float, ...]
+    cv: float
+    process: str
+    duration_s: float
+    rng: str
+
+
+class InputMaker:
+    """Makes problems and workloads; each file is read once."""
+
+    def __init__(self) -> None:
+        self._profile = functools.cache(lambda path: load_profile(input_path(path)))
+        self._specs = functools.cache(lambda path: read_models(input_path(path)))
+
+    def problem(self, scenario: Scenario) -> Problem:
+        """Raises what the library raises for bad input."""
+        profile = self._profile(scenario.profile)
+        cluster = Cluster(scenario.num_devices, scenario.memory_gib * GB, scenario.devices_per_node)
+        return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)
+
+    def _models(self, scenario: Scenario, profile: Profile) -> tuple[Model, ...]:
+        specs: tuple[ModelSpec, ...] = ()
+        types: Sequence[str] = scenario.model_types
+        if scenario.models is not None:
+            specs = self._specs(scenario.models)
+            types = [spec.type for spec in specs]
         models = make_models(
-            scenario.model_types,
+            types,
             profile,
             slo_scale=scenario.slo_scale,
             total_rate_rps=scenario.rate_rps,
-            split=scenario.split,
+            split=shares(specs) or scenario.split,
             cv=scenario.cv,
         )
-        cluster = Cluster(scenario.num_devices, scenario.memory_gib * GB, scenario.devices_per_node)
-        for seed in (scenario.train_seed, scenario.test_seed):
-            traffic = scenario.traffic(seed)
-            if traffic not in workloads:
-                workloads[traffic] = synthesize(
-                    models,
-                    duration_s=scenario.duration_s,
-                    process=scenario.process,
-                    rng=scenario.rng,
-                    seed=seed,
-                )
-        inputs[scenario] = Inputs(
-            Problem(models, cluster, profile, scenario.rules),
-            workloads[scenario.traffic(scenario.train_seed)],
-            workloads[scenario.traffic(scenario.test_seed)],
+        if not specs:
+            return models
+        return tuple(_described(*pair, profile) for pair in zip(models, specs, strict=True))
+
+    def workloads(self, scenarios: Iterable[Scenario]) -> dict[Scenario, Inputs]:
+        """Problem and workloads of each scenario; equal traffic is the same object."""
+        problems = {scenario: self.problem(scenario) for scenario in dict.fromkeys(scenarios)}
+        seeds: dict[Traffic, dict[int, None]] = {}
+        models: dict[Traffic, Sequence[Model]] = {}
+        for scenario, problem in problems.items():
+            traffic = traffic_of(scenario, problem)
+            models.setdefault(traffic, problem.models)
+            seeds.setdefault(traffic, {}).update(
+                {scenario.train_seed: None, scenario.test_seed: None}
+            )
+        made = {
+            (traffic, seed): workload
+            for traffic, own in seeds.items()
+            for seed, workload in zip(
+                own,
+                synthesize_many(
+                    models[traffic],
+                    seeds=list(own),
+                    duration_s=traffic.duration_s,
+                    process=traffic.process,
+                    rng=traffic.rng,
+                ),
+                strict=True,
+            )
+        }
+        return {
+            scenario: Inputs(
+                problem,
+                made[traffic_of(scenario, problem), scenario.train_seed],
+                made[traffic_of(scenario, problem), scenario.test_seed],
+            )
+            for scenario, problem in problems.items()
+        }
+
+
+def traffic_of(scenario: Scenario, problem: Problem) -> Traffic:
+    """The key of a scenario's arrivals; scenarios that agree in it and a seed share a workload."""
+    rates = tuple(model.rate_rps for model in problem.models)
+    return Traffic(rates, scenario.cv, scenario.process, scenario.duration_s, scenario.rng)
+
+
+def seeds_apart(scenario: Scenario, num_models: int) -> int:
+    """How far apart seeds must be to be independent: model i of a legacy seed s is seed s + i.
+
+    Raises ValueError if the scenario's own two seeds are closer, but not equal.
+    """
+    apart = num_models if scenario.rng == "legacy" else 1
+    if 0 < abs(scenario.train_seed - scenario.test_seed) < apart:
+        raise ValueError(
+            f"train_seed {scenario.train_seed} and test_seed {scenario.test_seed} share traffic: "
+            f"legacy seeds of {num_models} models must be equal, or {num_models} apart"
         )
-    return inputs
+    return apart
+
+
+def _described(model: Model, spec: ModelSpec, profile: Profile) -> Model:
+    slo_s = model.slo_s
+    if spec.slo_s is not None:
+        slo_s = spec.slo_s
+    elif spec.slo_scale is not None:
+        slo_s = spec.slo_scale * profile.single_device_latency_s(model.type)
+    return dataclasses.replace(model, slo_s=slo_s, name=spec.name or model.name)

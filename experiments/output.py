@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from experiments.config import render, walk
 
 ROOT = Path(__file__).resolve().parents[1]
+LOCK, RUN, TIMINGS = "lock", "run.json", "timings.json"
 PACKAGES = ("jax", "jaxlib", "numpy", "matplotlib")
 
 
@@ -39,19 +42,93 @@ def prepare(directory: Path) -> None:
         raise OutputError(f"cannot write to --out_dir {directory}: {error.strerror}") from None
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other runs out of an existing directory; raises OutputError if one is at it.
+
+    The lock goes with the process, however that ends; a lock file that stays behind locks nothing.
+    """
+    path = directory / LOCK
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            reason = error.strerror
+            if isinstance(error, BlockingIOError):
+                reason = "another run is writing there; wait for it, or give another --out_dir"
+            raise OutputError(f"cannot lock {directory}: {reason}") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                break
+        os.close(descriptor)  # the run that made the file deleted it just before it was locked
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def clean(directory: Path, name: str, files: Iterable[str]) -> str:
+    """Delete what the config `name` wrote to a directory, and the directory if then empty.
+
+    Returns what was done, in words; raises OutputError if the results there are another config's.
+    """
+    if not directory.is_dir():
+        return f"{directory} is not there: nothing to delete"
+    with locked(directory):
+        owner = name
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no run has ended here yet
+            owner = json.loads((directory / RUN).read_text())["config_name"]
+        if owner != name:
+            raise OutputError(f"{directory} holds results of {owner}, not of {name}")
+        paths = [directory / file for file in (*files, RUN, TIMINGS)]
+        found = [path for path in (*paths, *map(_temporary, paths)) if path.is_file()]
+        for path in found:
+            path.unlink()
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+    return f"deleted from {directory}: {', '.join(path.name for path in found) or 'nothing'}"
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Replace the file at once, so that a reader or an interruption never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the disk know which files are in the directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
-    """What a reader needs to repeat a run: command, config as typed, versions, device."""
+def write_provenance(directory: Path, name: str, argv: Sequence[str], config: Any) -> None:
+    """Write what a reader needs to repeat a run: command, config as typed, versions, device."""
+    write_json(directory / RUN, {"config_name": name} | _provenance(argv, config))
+
+
+def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
     import jax
 
     from beta_jax.simulator import SIMULATOR_VERSION

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from beta_jax.placement import Placement, Schedule
-from beta_jax.search import Result
 
 
 class NothingPlacedError(ValueError):
@@ -18,12 +17,16 @@ def statics(placement: Placement | Schedule) -> Sequence[Placement]:
     return placement.placements if isinstance(placement, Schedule) else (placement,)
 
 
-def require_placed(results: Collection[Result]) -> None:
-    """Raise NothingPlacedError if no model has a replica in any of the results."""
-    if any(static.num_replicas for result in results for static in statics(result.placement)):
-        return
-    reasons = dict.fromkeys(warning for result in results for warning in result.warnings)
-    raise NothingPlacedError("; ".join(list(reasons)[:2]) or "nothing could be placed")
+def hosts_any(placement: Placement | Schedule) -> bool:
+    """Whether any model has a replica."""
+    return any(static.num_replicas for static in statics(placement))
+
+
+def require_placed(any_hosted: bool, warnings: Iterable[str]) -> None:
+    """Raise NothingPlacedError, with why, unless some placement hosts a model."""
+    if not any_hosted:
+        reasons = list(dict.fromkeys(warnings))[:2]
+        raise NothingPlacedError("; ".join(reasons) or "nothing could be placed")
 
 
 def document(placement: Placement | Schedule) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from beta_jax.types import Rules
 
@@ -14,13 +14,20 @@ class Scenario:
     """Everything that determines a result, except the policy."""
 
     model_types: Annotated[tuple[str, ...], "profiled type of each served model"]
+    models: Annotated[
+        str | None,
+        "CSV or JSON file of models, in place of model_types: type, and where known name, "
+        "rate_share (in place of split), slo_s or slo_scale (in place of slo_scale)",
+    ] = None
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     num_devices: Annotated[int, "devices in the cluster"]
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
     rate_rps: Annotated[float, "total request rate, requests/s"]
     split: Annotated[str, "how the rate is shared: uniform, power_law, triangle_decay"]
-    process: Annotated[str, "arrival process of each model"] = "gamma"
+    process: Annotated[str, "arrival process of each model: gamma, poisson, deterministic"] = (
+        "gamma"
+    )
     cv: Annotated[float, "coefficient of variation of the gaps between arrivals"]
     slo_scale: Annotated[float, "SLO as a multiple of the single-device latency"]
     duration_s: Annotated[float, "length of the traffic, s"]
@@ -30,31 +37,42 @@ class Scenario:
     test_seed: Annotated[int, "seed of the traffic that they are tested on"]
     rules: Rules = dataclasses.field(default_factory=Rules)
 
-    def traffic(self, seed: int) -> Traffic:
-        """What determines the arrivals; scenarios that agree in it share one workload."""
-        return Traffic(
-            len(self.model_types),
-            self.rate_rps,
-            self.split,
-            self.process,
-            self.cv,
-            self.duration_s,
-            self.rng,
-            seed,
+    @property
+    def trained_on_test(self) -> bool:
+        """Whether placements are tested on the very traffic that they were made for."""
+        return self.train_seed == self.test_seed or self.process == "deterministic"
+
+    def replication(self, index: int, seeds_apart: int) -> Scenario:
+        """The scenario with other traffic, independent of that of every other index.
+
+        seeds_apart: seeds closer than this may share random numbers.
+        """
+        step = index * (abs(self.train_seed - self.test_seed) + seeds_apart)
+        return dataclasses.replace(
+            self, train_seed=self.train_seed + step, test_seed=self.test_seed + step
         )
 
 
-class Traffic(NamedTuple):
-    """The key of a synthetic workload; see `Scenario` for the fields."""
+FILES = ("models", "profile")
+"""Fields of a scenario that name files: their contents determine a result, not their names."""
 
-    num_models: int
-    rate_rps: float
-    split: str
-    process: str
-    cv: float
-    duration_s: float
-    rng: str
-    seed: int
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replications:
+    """How often every point is simulated, with other traffic each time; a part of all configs."""
+
+    seeds: Annotated[int, "independent replications; 2 or more give 95 % intervals"] = 1
+    until_decided: Annotated[
+        float | None,
+        "stop before `seeds` where every two policies are told apart, or are within this of each "
+        "other in SLO attainment; none: run all seeds",
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be >= 1, got {self.seeds}")
+        if self.until_decided is not None and not self.until_decided >= 0:
+            raise ValueError(f"until_decided must be >= 0, got {self.until_decided}")
 
 
 @dataclasses.dataclass(frozen=True)

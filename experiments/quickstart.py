@@ -21,6 +21,16 @@ from experiments.figures import draw_service
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
+FILES = (
+    "summary.csv",
+    "models.csv",
+    "groups.csv",
+    "latencies.csv",
+    "placement.json",
+    "quickstart.pdf",
+    "quickstart.png",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -46,7 +56,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     with stopwatch.imports():
         from beta_jax.search import find_policy, place
         from experiments import service
-        from experiments.placements import require_placed
+        from experiments.placements import hosts_any, require_placed
     for policy in config.policies:
         find_policy(policy)
     with stopwatch.part("read"):
@@ -61,10 +71,13 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         problem = Problem(models, cluster, profile, config.rules)
     with stopwatch.part("place"):
         results = {policy: place(policy, problem, train) for policy in config.policies}
-    require_placed(results.values())
+    require_placed(
+        any(hosts_any(result.placement) for result in results.values()),
+        [warning for result in results.values() for warning in result.warnings],
+    )
     placements = {policy: result.placement for policy, result in results.items()}
     served = service.serve(problem, placements, test, config.warmup_s, stopwatch)
-    service.report(problem, served, directory)
+    service.report(problem, served, directory, trained_on_test=test is train)
     for result in results.values():
         for warning in result.warnings:
             print(f"warning: {warning}", file=sys.stderr)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from experiments.figures import Panel, draw_attainment
-from experiments.points import Point, Scenario, scenario_of, sweep
+from experiments import entry, figures, tables
+from experiments.figures import Panel
+from experiments.points import Point, Replications, Scenario, scenario_of, sweep
 from experiments.timing import Stopwatch
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILES = (*entry.FILES, "large_model_exp.pdf", "large_model_exp.png")
 PANELS = (
     Panel("rate", "Total rate (requests/s)", y_min=60, first=max),
     Panel("cv", "CV of the gaps between arrivals", y_min=60, first=max),
@@ -18,7 +24,7 @@ PANELS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Scenario):
+class Config(Replications, Scenario):
     """The base scenario and what is swept around it; an empty list leaves its panel out."""
 
     policies: Annotated[tuple[str, ...], "placement policies, a curve each"]
@@ -37,12 +43,14 @@ def points(config: Config) -> list[Point]:
 
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
-    """Run all points, print their attainment, write table.csv and placements.json."""
-    with stopwatch.imports():
-        from experiments import runner
-    results = runner.run_points(points(config), stopwatch)
-    runner.save(results, directory)
+    """Run all points, store them, print their attainment and write the tables."""
+    entry.execute(points(config), config, directory, stopwatch)
+
+
+def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    return figures.curves_figure(rows, PANELS)
 
 
 def draw(directory: Path) -> list[Path]:
-    return draw_attainment(directory / "table.csv", PANELS, directory / "large_model_exp")
+    rows = tables.read_csv(directory / "table.csv", figures.COLUMNS)
+    return figures.save(figure(rows), directory / "large_model_exp")

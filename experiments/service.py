@@ -15,6 +15,7 @@ from beta_jax.simulator import Outcome, simulate
 from beta_jax.types import Workload
 from experiments import output, tables
 from experiments.placements import statics
+from experiments.results import TRAINED_ON_TEST
 from experiments.timing import Stopwatch
 
 QUANTILES = np.linspace(0, 1, 201)
@@ -48,22 +49,31 @@ def serve(
     ]
 
 
-def report(problem: Problem, served: Sequence[Served], directory: Path) -> None:
-    """Write and print models.csv and groups.csv and a summary; write latencies.csv."""
+def report(
+    problem: Problem, served: Sequence[Served], directory: Path, *, trained_on_test: bool | None
+) -> None:
+    """Write and print models.csv and groups.csv and a summary; write latencies.csv.
+
+    trained_on_test: whether the placements were made for these very requests; None: not known.
+    """
     contents = {
         "summary": [row for case in served for row in _summary_rows(case)],
         "models": [row for case in served for row in _model_rows(problem, case)],
         "groups": [row for case in served for row in _group_rows(problem, case)],
         "latencies": [row for case in served for row in _latency_rows(case)],
     }
+    for row in (*contents["summary"], *contents["models"]):
+        row["trained_on_test"] = trained_on_test
     for name, rows in contents.items():
         output.write(directory / f"{name}.csv", tables.to_csv(rows))
-    hidden = {"num_good", "latency_std_s", "latency_p90_s"} | (
+    hidden = {"num_good", "latency_std_s", "latency_p90_s", "trained_on_test"} | (
         {"placement"} if len(served) == 1 else set()
     )
     for name in ("models", "groups", "summary"):
         shown = [{k: v for k, v in row.items() if k not in hidden} for row in contents[name]]
         print(f"{name}\n{tables.to_text(shown)}\n")
+    if trained_on_test:
+        print(f"{TRAINED_ON_TEST}\n")
 
 
 def _summary_rows(case: Served) -> list[Row]:

@@ -18,7 +18,7 @@ class ResultsError(ValueError):
 def to_csv(rows: Sequence[Row]) -> str:
     """The rows as CSV under the keys of the first; floats in full precision, newlines as `\\n`."""
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
@@ -62,9 +62,15 @@ def _cell(value: Any) -> str:
 
 
 def pivot(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows of one panel as a line per x and a column per policy, attainment in %."""
-    lines: dict[float, dict[str, Any]] = {}
+    """The rows of one panel as a line per x and a column per policy, attainment in %.
+
+    With its half interval, where rows have one.
+    """
+    lines: dict[Any, dict[str, Any]] = {}
     for row in rows:
         line = lines.setdefault(row["x"], {row["x_name"]: row["x"]})
-        line[row["policy"]] = 100 * row["slo_attainment"]
+        line[row["policy"]] = mean = 100 * row["slo_attainment"]
+        half = 100 * row["slo_attainment_high"] - mean
+        if half == half:
+            line[row["policy"]] = f"{mean:.4g} +-{half:.2g}"
     return list(lines.values())

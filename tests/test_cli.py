@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 import run
 from data.examples.generate import generate
-from experiments import command_line, config, output, runner
+from experiments import cases, command_line, config, output
 
 ROOT = Path(run.__file__).parent
+CONFIGS = ["evaluate", "quickstart", "sec6_3", "sweep"]
 ONE_POINT = ["--config", "sec6_3", "--config.rates=2", "--config.cvs=", "--config.slo_scales="]
 ONE_POINT += ["--config.duration_s=100", "--config.policies=mp-equal-4-4,mp-search"]
 Main = Callable[..., int]
@@ -67,7 +68,7 @@ def test_help_lists_the_configs_without_importing_jax():
     done = subprocess.run(
         [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for name in ("evaluate", "quickstart", "sec6_3"):
+    for name in CONFIGS:
         assert sum(line.strip().startswith(f"{name} ") for line in done.stdout.splitlines()) == 1
 
 
@@ -80,7 +81,7 @@ def test_help_of_a_config_shows_its_docstring_and_every_field(capsys):
         assert f"--{leaf.name}=" in text
 
 
-@pytest.mark.parametrize("name", ["evaluate", "quickstart", "sec6_3"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_states_what_it_is_its_command_and_what_to_expect(name, capsys):
     assert run.main(["run.py", "--config", name, "--help"], 0.0) == 0
     summary, _, text = capsys.readouterr().out.partition("\n")
@@ -168,7 +169,7 @@ def test_a_shown_value_reads_back_exactly(case):
 
 
 MISTAKES = [
-    ([], "known: evaluate, quickstart, sec6_3"),
+    ([], f"known: {', '.join(CONFIGS)}"),
     (["--config", "sec6_4"], "did you mean sec6_3"),
     (["--config", "sec6_3:smok"], "did you mean smoke"),
     (["--config", "evaluate:smoke"], "known: none"),
@@ -181,6 +182,7 @@ MISTAKES = [
     (["--config", "sec6_3", "--config.rates", "2,", "4"], "config.rates"),
     (["--config", "sec6_3", "stray"], "'stray'"),
     (["--config", "sec6_3", "--config.cv"], "Missing value"),
+    (["--config", "sec6_3", "--clean", "--plot_only"], "--clean deletes"),
 ]
 
 
@@ -211,7 +213,10 @@ BAD_VALUES = [
     (["--config.profile=missing.json"], "missing.json"),
     (["--config.duration_s=15"], "warm-up"),
     (["--config.rates="], "no points"),
-    (["--config.memory_gib=1"], "nothing could be placed"),
+    (["--config.seeds=0"], "seeds must be >= 1"),
+    (["--config.until_decided=-1"], "until_decided must be >= 0"),
+    (["--config.train_seed=1"], "legacy seeds of 4 models"),
+    (["--config.duration_s=1e9"], "lower rates or duration_s"),
 ]
 
 
@@ -221,7 +226,13 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, expected, main
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") <= 2
     assert "Traceback" not in error
-    assert not any((tmp_path / "out").iterdir())
+    assert not [*(tmp_path / "out").glob("*")]
+
+
+def test_nothing_placed_is_an_error_and_makes_no_table(main, tmp_path, capsys):
+    assert main(*ONE_POINT, "--config.memory_gib=1") == 1
+    assert "nothing could be placed" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.jsonl"]
 
 
 def test_an_unwritable_out_dir_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
@@ -290,7 +301,7 @@ def test_the_table_has_every_parameter_and_number(main, tmp_path):
     manual, searched = rows(tmp_path / "out" / "table.csv")
     assert (manual["policy"], searched["policy"]) == ("mp-equal-4-4", "mp-search")
     for leaf in config.walk(parse(*ONE_POINT).config, ""):
-        if leaf.name not in ("rates", "cvs", "slo_scales", "policies", "rate_rps"):
+        if leaf.name in manual and leaf.name != "rate_rps":
             assert manual[leaf.name] == config.render(leaf.value)
     assert (manual["panel"], manual["x_name"], manual["x"]) == ("rate", "rate_rps", "2.0")
     assert manual["rate_rps"] == "2"
@@ -320,7 +331,8 @@ def test_results_do_not_depend_on_what_is_held_in_memory_together(main, tmp_path
     arguments = [*ONE_POINT, "--config.rates=1,2,4"]
     assert main(*arguments) == 0
     together = (tmp_path / "out" / "table.csv").read_bytes()
-    monkeypatch.setattr(runner, "REQUESTS_AT_ONCE", 300)
+    assert main(*arguments, "--clean") == 0
+    monkeypatch.setattr(cases, "REQUESTS_AT_ONCE", 300)
     assert main(*arguments) == 0
     assert (tmp_path / "out" / "table.csv").read_bytes() == together
 
@@ -332,6 +344,17 @@ def test_train_and_test_traffic_are_told_apart(main, tmp_path):
     same = rows(tmp_path / "out" / "table.csv")
     assert [row["train_score"] for row in fresh] == [row["train_score"] for row in same]
     assert [row["num_requests"] for row in fresh] != [row["num_requests"] for row in same]
+    assert {row["trained_on_test"] for row in fresh} == {"False"}
+    assert {row["trained_on_test"] for row in same} == {"True"}
+
+
+def test_a_table_of_placements_tested_on_their_training_traffic_says_so(main, capsys):
+    assert main(*ONE_POINT, "--config.test_seed=7") == 0
+    assert "trained on the traffic" not in capsys.readouterr().out
+    assert main(*ONE_POINT) == 0
+    assert "trained on the traffic that they are tested on" in capsys.readouterr().out
+    assert main("--config=quickstart") == 0
+    assert "trained on the traffic that they are tested on" in capsys.readouterr().out
 
 
 def test_sec6_3_equals_the_published_simulator(main, tmp_path, shared):
@@ -452,7 +475,7 @@ def test_bad_files_end_in_one_line_and_write_nothing(arguments, expected, main, 
     assert main(*(argument.format(**files) for argument in arguments)) == 1
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") <= 2
-    assert not any((tmp_path / "out").iterdir())
+    assert not [*(tmp_path / "out").glob("*")]
 
 
 def test_a_real_service_is_planned_and_evaluated(main, tmp_path, shared):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import same_color, to_hex
 
-from experiments import figures, tables
+from experiments import figures, sec6_3, tables
 from experiments.sec6_3 import PANELS
 
 POLICIES = ("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search")
@@ -28,6 +28,7 @@ def attainment(panel: str, x: float, policy: str) -> float:
 def table(tmp_path: Path) -> Path:
     points = [
         {"panel": panel, "x": x, "policy": policy, "slo_attainment": attainment(panel, x, policy)}
+        | {"latency_mean_s": 1.5, "trained_on_test": False}
         for panel, values in SWEPT.items()
         for x in reversed(values)
         for policy in POLICIES
@@ -45,10 +46,13 @@ def drawn(monkeypatch):
     return kept
 
 
+def read(table: Path) -> list[dict[str, str]]:
+    return tables.read_csv(table, figures.COLUMNS)
+
+
 @pytest.fixture
-def figure(table, drawn):
-    figures.draw_attainment(table, PANELS, table.with_name("figure"))
-    return drawn[0]
+def figure(table):
+    return figures.curves_figure(read(table), PANELS)
 
 
 def test_one_panel_per_sweep_one_curve_per_policy_with_the_numbers_of_the_table(figure):
@@ -92,21 +96,58 @@ def test_the_legend_covers_no_panel(figure):
     assert not any(legend.overlaps(axes.get_tightbbox()) for axes in figure.axes)
 
 
-def test_no_data_is_cut_off_and_panels_without_rows_are_left_out(table, drawn):
-    kept = [r for r in tables.read_csv(table, ()) if r["panel"] == "rate"]
+def test_no_data_is_cut_off_and_panels_without_rows_are_left_out(table):
+    kept = [r for r in read(table) if r["panel"] == "rate"]
     kept[0]["slo_attainment"] = "0.55"
-    table.write_text(tables.to_csv(kept))
-    figures.draw_attainment(table, PANELS, table.with_name("figure"))
-    (axes,) = drawn[0].axes
+    (axes,) = figures.curves_figure(kept, PANELS).axes
     assert axes.get_ylim()[0] == 0
 
 
+def test_replications_become_a_mean_with_its_band_and_the_figure_says_how_many(table):
+    shifts = (-0.02, 0.0, 0.02)
+    rows = [
+        row | {"slo_attainment": 0.8 + shift}
+        for row in read(table)
+        for shift in shifts
+        if row["policy"] == "mp-equal-8-2"
+    ]
+    figure = figures.curves_figure(rows, PANELS)
+    for axes in figure.axes:
+        (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
+        assert list(curve.get_ydata()) == pytest.approx([80.0] * 3)
+        (band,) = axes.collections
+        edges = band.get_paths()[0].vertices[:, 1]
+        half = 4.302653 * 2 / 3**0.5  # t of 2 degrees of freedom, standard deviation 2
+        assert (edges.min(), edges.max()) == pytest.approx((80 - half, 80 + half))
+    assert "95 % intervals of the mean of 3 seeds" in figure.get_supxlabel()
+
+
+def test_one_seed_has_no_band_and_needs_no_note(figure):
+    assert not any(axes.collections for axes in figure.axes)
+    assert figure.get_supxlabel() == ""
+
+
+def test_the_figure_says_what_was_trained_on_the_test_traffic(table):
+    rows = [row | {"trained_on_test": "True"} for row in read(table)]
+    figure = figures.curves_figure(rows, PANELS)
+    assert figure.get_supxlabel() == "trained on the test traffic"
+
+
+def test_many_panels_wrap_and_none_is_empty(table):
+    panels = [figures.Panel(f"p{i}", "x", 0, max, title=f"p{i}") for i in range(6)]
+    rows = [row | {"panel": panel.name} for panel in panels for row in read(table)]
+    figure = figures.curves_figure(rows, panels, figures.LATENCY)
+    assert [axes.get_title() for axes in figure.axes] == [f"p{i}" for i in range(6)]
+    assert figure.axes[0].get_ylabel() == figure.axes[4].get_ylabel() == "Mean latency (s)"
+    assert {y for line in figure.axes[0].lines for y in line.get_ydata()} == {1.5}
+
+
 def test_equal_tables_make_equal_files(table):
-    paths = figures.draw_attainment(table, PANELS, table.with_name("figure"))
-    assert [path.name for path in paths] == ["figure.pdf", "figure.png"]
+    paths = sec6_3.draw(table.parent)
+    assert [path.name for path in paths] == ["large_model_exp.pdf", "large_model_exp.png"]
     first = [path.read_bytes() for path in paths]
     assert first[0].startswith(b"%PDF") and first[1].startswith(b"\x89PNG")
-    figures.draw_attainment(table, PANELS, table.with_name("figure"))
+    sec6_3.draw(table.parent)
     assert [path.read_bytes() for path in paths] == first
 
 
@@ -128,21 +169,22 @@ def test_drawing_needs_neither_jax_nor_pyplot(table):
     ("content", "expected"),
     [
         ("", "no column panel"),
-        ("panel,x,policy\n", "no column slo_attainment"),
-        ("panel,x,policy,slo_attainment\n", "no rows"),
+        ("panel,x,policy,latency_mean_s,trained_on_test\n", "no column slo_attainment"),
+        (f"{','.join(figures.COLUMNS)}\n", "no rows"),
     ],
 )
 def test_a_broken_table_is_named_with_what_it_lacks(content, expected, table):
     table.write_text(content)
     with pytest.raises(tables.ResultsError, match=f"table.csv has {expected}"):
-        figures.draw_attainment(table, PANELS, table.with_name("figure"))
+        sec6_3.draw(table.parent)
 
 
 def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn):
     models, latencies = tmp_path / "models.csv", tmp_path / "latencies.csv"
     served = [("beta", "m0", 1.0), ("beta", "m1", 0.5), ("sr", "m0", 0.75), ("sr", "m1", "nan")]
-    keys = ("placement", "model", "slo_attainment")
-    models.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in served]))
+    keys = ("placement", "model", "slo_attainment", "trained_on_test")
+    rows = [dict(zip(keys, (*row, True), strict=True)) for row in served]
+    models.write_text(tables.to_csv(rows))
     reached = [("beta", 0.1, 0.0), ("beta", 0.4, 0.75), ("sr", 0.2, 0.0), ("sr", 0.3, 0.5)]
     keys = ("placement", "latency_s", "answered")
     latencies.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in reached]))
@@ -151,6 +193,7 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
     assert [bar.get_width() for bar in bars.patches[:3]] == [100, 50, 75]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["m0", "m1"]
     assert [max(line.get_ydata()) for line in curves.lines] == [75, 50]
+    assert drawn[0].get_supxlabel() == "trained on the test traffic"
 
 
 def test_tables_keep_full_precision_and_line_up():

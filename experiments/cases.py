@@ -1,0 +1,206 @@
+"""Computes results in blocks: whatever a block finishes is stored before the next one begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from beta_jax import search
+from beta_jax.metrics import latency_summary
+from beta_jax.search import Result, place_batch
+from beta_jax.simulator import SIMULATOR_VERSION, Outcome, simulate
+from experiments import forecast
+from experiments.inputs import InputMaker, Inputs
+from experiments.output import input_path
+from experiments.placements import document, hosts_any
+from experiments.points import FILES, Scenario
+from experiments.store import Record, Store, digest
+from experiments.timing import Stopwatch
+
+RECORD_VERSION = 1
+"""Changes with what is stored of a result, or how it is measured."""
+REQUESTS_AT_ONCE = 2**23
+"""Requests whose outcomes are in memory together."""
+FIRST_BLOCK = 2**20
+"""Requests times policies of the first block, which tells how large the others may be."""
+BLOCK_S = 1.0
+"""How long a block should take: what is lost when a run is ended."""
+METRICS = ("num_requests", "slo_attainment", "latency_mean_s", "latency_p50_s", "latency_p99_s")
+
+Case = tuple[str, Scenario]
+"""A policy and a scenario: what the result of a point depends on."""
+
+
+class Cases:
+    """Results by case: those that the store has, and those that are computed and put there."""
+
+    def __init__(self, store: Store, inputs: InputMaker, stopwatch: Stopwatch) -> None:
+        self._store, self._inputs, self._stopwatch = store, inputs, stopwatch
+        sha256 = functools.cache(_sha256)
+        self.key = functools.cache(lambda case: _key(case, sha256))
+        self._requests_per_s = 0.0
+
+    def __getitem__(self, case: Case) -> Record:
+        return self._store.records[self.key(case)]
+
+    def compute(self, cases: Iterable[Case]) -> None:
+        """Have the store hold every case. Raises ForecastError, StoreError, ValueError.
+
+        An interruption says how much is stored.
+        """
+        cases = list(dict.fromkeys(cases))
+        pending = [case for case in cases if self.key(case) not in self._store.records]
+        scenarios = list(dict.fromkeys(scenario for _, scenario in pending))
+        forecast.check(scenarios)
+        if _work(pending) > FIRST_BLOCK:
+            at_once = min(_work(pending), REQUESTS_AT_ONCE)
+            stored = len(cases) - len(pending)
+            print(forecast.announce(len(pending), stored, scenarios, at_once), flush=True)
+        done = 0
+        with tqdm(total=len(pending), unit="result", leave=False, disable=None) as bar:
+            try:
+                for block in self._blocks(pending):
+                    calibrated = self._requests_per_s > 0
+                    seconds = self._run(block)
+                    done += len(block)
+                    bar.update(len(block))
+                    if not calibrated:
+                        self._predict(block, seconds, pending[done:])
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._what_is_kept(cases)) from None
+
+    def _what_is_kept(self, cases: Sequence[Case]) -> str:
+        if self._store.path is None:
+            return "interrupted"
+        kept = Store(self._store.path).records  # it may have come between writing and counting
+        stored = sum(self.key(case) in kept for case in cases)
+        return (
+            f"interrupted: {stored} of {len(cases)} results are stored; the same command goes on "
+            "from there"
+        )
+
+    def _blocks(self, pending: Iterable[Case]) -> Iterator[list[Case]]:
+        """Cases to run together: all policies of a scenario, of as many as `BLOCK_S` allows."""
+        by_scenario: dict[Scenario, list[Case]] = {}
+        for case in pending:
+            by_scenario.setdefault(case[1], []).append(case)
+        block: list[Case] = []
+        work = 0.0
+        for own in by_scenario.values():
+            limit = min(self._requests_per_s * BLOCK_S or FIRST_BLOCK, REQUESTS_AT_ONCE)
+            if block and work + _work(own) > limit:
+                yield block
+                block, work = [], 0.0
+            block += own
+            work += _work(own)
+        if block:
+            yield block
+
+    def _run(self, block: Sequence[Case]) -> float:
+        """Compute and store a block; returns the seconds it took, without compiling."""
+        begin, compiled = time.perf_counter(), self._stopwatch.parts.get("compile", 0.0)
+        with self._stopwatch.part("workloads"):
+            inputs = self._inputs.workloads(scenario for _, scenario in block)
+        placed: dict[Case, Result] = {}
+        for policy in dict.fromkeys(policy for policy, _ in block):
+            own = [case for case in block if case[0] == policy]
+            problems, train, _ = zip(*(inputs[scenario] for _, scenario in own), strict=True)
+            with self._stopwatch.part("place"):
+                placed |= zip(own, place_batch(policy, problems, train), strict=True)
+        records = {}
+        for own in _chunks(block, inputs):
+            problems, _, test = zip(*(inputs[scenario] for _, scenario in own), strict=True)
+            with self._stopwatch.part("simulate"):
+                outcomes = simulate(
+                    problems,
+                    [placed[case].placement for case in own],
+                    test,
+                    warmup_s=own[0][1].warmup_s,
+                    outputs="requests",
+                )
+            for case, outcome in zip(own, outcomes, strict=True):
+                records[self.key(case)] = _record(placed[case], outcome)
+        with self._stopwatch.part("store"):
+            self._store.add(records)
+        compiled = self._stopwatch.parts.get("compile", 0.0) - compiled
+        seconds = max(time.perf_counter() - begin - compiled, 1e-3)
+        self._requests_per_s = max(_work(block) / seconds, 1.0)
+        return seconds
+
+    def _predict(self, block: Sequence[Case], seconds: float, rest: Sequence[Case]) -> None:
+        """Say how long the rest takes, if that is long, from the block that was measured."""
+        scale = _work(rest) / max(_work(block), 1.0)
+        if scale * seconds < forecast.LONG_S:
+            return
+        events = simulations = 0.0
+        for case in block:
+            record = self[case]
+            simulations += record["num_simulations"] + 1
+            events += (record["num_simulations"] + 1) * forecast.num_requests(case[1])
+        speed = events / seconds
+        print(forecast.predict(len(rest), simulations * scale, events * scale, speed), flush=True)
+
+
+def _key(case: Case, sha256: Callable[[Path], str]) -> str:
+    """A hash of all that determines a result; the bytes of files, not their names."""
+    policy, scenario = case
+    fields = dataclasses.asdict(scenario)
+    for name in FILES:
+        fields[name] = None if fields[name] is None else sha256(input_path(fields[name]))
+    versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
+    return digest({"policy": policy, "scenario": fields, **versions})
+
+
+@functools.cache
+def _search() -> str:
+    """The source of the policies: they improve without a version, unlike the exact simulator."""
+    return digest([_sha256(path) for path in sorted(Path(search.__file__).parent.glob("*.py"))])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _work(cases: Iterable[Case]) -> float:
+    return sum(forecast.num_requests(scenario) for _, scenario in cases)
+
+
+def _chunks(cases: Iterable[Case], inputs: dict[Scenario, Inputs]) -> Iterator[list[Case]]:
+    """Cases to simulate together: one warm-up, and no more requests than memory should hold."""
+    chunk: list[Case] = []
+    held = 0
+    for case in cases:
+        num_requests = len(inputs[case[1]].test)
+        other_warmup = chunk and chunk[0][1].warmup_s != case[1].warmup_s
+        if other_warmup or (chunk and held + num_requests > REQUESTS_AT_ONCE):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(case)
+        held += num_requests
+    yield chunk
+
+
+def _record(placed: Result, outcome: Outcome) -> Record:
+    """What is stored: the placement, and how it served the test traffic.
+
+    Attainment and latency after the warm-up cut, and attainment over all requests.
+    """
+    summary = latency_summary(outcome)
+    everything = dataclasses.replace(outcome, counted=(0, len(outcome.workload)))
+    attainment_all = latency_summary(everything)["slo_attainment"]
+    return {
+        "metrics": {name: summary[name] for name in METRICS}
+        | {"slo_attainment_all": attainment_all},
+        "placement": document(placed.placement),
+        "layout": str(placed.placement),
+        "hosts_any": hosts_any(placed.placement),
+        "train_score": placed.score,
+        "num_simulations": placed.num_simulations,
+        "warnings": list(placed.warnings),
+    }
