@@ -43,7 +43,14 @@ _EXPORTS = {
     ),
     "traces": ("TraceError", "load_trace", "replay"),
     "metrics": ("latency_summary",),
-    "search": ("POLICIES", "Result", "UnknownPolicyError", "place", "place_batch"),
+    "search": (
+        "POLICIES",
+        "Result",
+        "UnknownPolicyError",
+        "attainment_bound",
+        "place",
+        "place_batch",
+    ),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted(_HOME)

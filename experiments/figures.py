@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beta_jax.statistics import Interval, mean_interval
@@ -23,6 +24,16 @@ BETA_COLOUR = "#d55e00"
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
 GOAL_PERCENT = 99.0
+GROUPED = "Greedy placement + Group partitioning"
+BETA = ("Beta", GROUPED)
+"""Labels of the paper's own policy, in the ablation the second."""
+NAMES = {
+    "sr-greedy": "SR",
+    "mp-search": "Beta",
+    "mp-search-sep": "Beta",
+    "mp-round-robin": "Round robin",
+    "mp-greedy-4": "Greedy placement",
+}
 TRAINED_ON_TEST = "trained on the test traffic"
 STYLE: Any = {
     "font.size": 9,
@@ -74,21 +85,27 @@ Curve = Sequence[Mark]
 
 def display_name(policy: str) -> str:
     """A policy as the paper's figures call it."""
-    names = {"sr-greedy": "SR", "mp-search": "Beta"}
     if manual := re.fullmatch(r"mp-equal-(\d+)-(\d+)", policy):
         return f"({manual[1]},{manual[2]})"
-    return names.get(policy, policy)
+    if policy.startswith("sr-replace-"):
+        return "Clockwork++"
+    return NAMES.get(policy, policy)
 
 
 def curves_figure(
-    rows: Sequence[Row], panels: Sequence[Panel], quantity: Quantity = ATTAINMENT
+    rows: Sequence[Row],
+    panels: Sequence[Panel],
+    quantity: Quantity = ATTAINMENT,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
-    rows: see `COLUMNS`, numbers or text; panels without rows are left out. Bands are 95 % intervals
+    rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
+    calls a policy, where it differs from `display_name`. Bands are 95 % intervals
     of the mean over replications. A dotted line marks where a policy first reaches 99 %.
     """
     policies = list(dict.fromkeys(row["policy"] for row in rows))
+    labels = {policy: names.get(policy, display_name(policy)) for policy in policies}
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
     num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
     num_columns = min(len(panels), COLUMNS_PER_ROW)
@@ -99,12 +116,15 @@ def curves_figure(
             axes.remove()
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
-            _draw_panel(axes, panel, {p: _curve(own, p, quantity) for p in policies}, quantity)
+            curves = {labels[p]: _curve(own, p, quantity) for p in policies}
+            _draw_panel(axes, panel, curves, quantity)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False
+            *figure.axes[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=min(len(labels), 6),
+            frameon=False,
         )
         _add_note(figure, _notes(rows))
         return figure
@@ -121,8 +141,8 @@ def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
 
 def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity: Quantity) -> None:
     reached: dict[float, list[str]] = {}
-    for index, (policy, curve) in enumerate(curves.items()):
-        beta = display_name(policy) == "Beta"
+    for index, (label, curve) in enumerate(curves.items()):
+        beta = label in BETA
         colour = BETA_COLOUR if beta else COLOURS[index % len(COLOURS)]
         x = [mark.x for mark in curve]
         axes.plot(
@@ -134,7 +154,7 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity:
             linewidth=2.0 if beta else 1.2,
             zorder=3 if beta else 2,
             clip_on=False,
-            label=display_name(policy),
+            label=label,
         )
         if any(mark.y.num > 1 for mark in curve):
             low, high = [mark.y.low for mark in curve], [mark.y.high for mark in curve]

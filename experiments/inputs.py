@@ -71,11 +71,9 @@ class InputMaker:
         seeds: dict[Traffic, dict[int, None]] = {}
         models: dict[Traffic, Sequence[Model]] = {}
         for scenario, problem in problems.items():
-            traffic = traffic_of(scenario, problem)
-            models.setdefault(traffic, problem.models)
-            seeds.setdefault(traffic, {}).update(
-                {scenario.train_seed: None, scenario.test_seed: None}
-            )
+            for traffic, seed in train_and_test(scenario, problem):
+                models.setdefault(traffic, problem.models)
+                seeds.setdefault(traffic, {})[seed] = None
         made = {
             (traffic, seed): workload
             for traffic, own in seeds.items()
@@ -92,19 +90,24 @@ class InputMaker:
             )
         }
         return {
-            scenario: Inputs(
-                problem,
-                made[traffic_of(scenario, problem), scenario.train_seed],
-                made[traffic_of(scenario, problem), scenario.test_seed],
-            )
+            scenario: Inputs(problem, *(made[key] for key in train_and_test(scenario, problem)))
             for scenario, problem in problems.items()
         }
 
 
-def traffic_of(scenario: Scenario, problem: Problem) -> Traffic:
-    """The key of a scenario's arrivals; scenarios that agree in it and a seed share a workload."""
+def train_and_test(scenario: Scenario, problem: Problem) -> list[tuple[Traffic, int]]:
+    """The traffic and seed of a scenario's two workloads, by which they are shared."""
     rates = tuple(model.rate_rps for model in problem.models)
-    return Traffic(rates, scenario.cv, scenario.process, scenario.duration_s, scenario.rng)
+    train_s = (
+        scenario.duration_s if scenario.train_duration_s is None else scenario.train_duration_s
+    )
+    return [
+        (Traffic(rates, scenario.cv, scenario.process, duration_s, scenario.rng), seed)
+        for duration_s, seed in (
+            (train_s, scenario.train_seed),
+            (scenario.duration_s, scenario.test_seed),
+        )
+    ]
 
 
 def seeds_apart(scenario: Scenario, num_models: int) -> int:

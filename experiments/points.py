@@ -35,11 +35,17 @@ class Scenario:
     rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"]
     train_seed: Annotated[int, "seed of the traffic that placements are made for"]
     test_seed: Annotated[int, "seed of the traffic that they are tested on"]
+    train_duration_s: Annotated[
+        float | None, "length of the training traffic, s; none: duration_s"
+    ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
 
     @property
     def trained_on_test(self) -> bool:
-        """Whether placements are tested on the very traffic that they were made for."""
+        """Whether placements are tested on traffic that they were made for.
+
+        With equal seeds the shorter of training and test traffic begins the longer.
+        """
         return self.train_seed == self.test_seed or self.process == "deterministic"
 
     def replication(self, index: int, seeds_apart: int) -> Scenario:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,24 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from beta_jax.placement import Group, Placement, weight_on_device
+from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
+from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
-from beta_jax.simulator.blocks import group_lanes, pack_block, run_parallel
+from beta_jax.simulator.blocks import MAX_LANES, group_lanes, pack_block, run_parallel
 from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
 from beta_jax.simulator.lanes import Lane
 from beta_jax.types import ParallelConfig, Workload
 
 Array = jax.Array
-NEVER_FITS = 2**62
+WORTH_A_BLOCK = 16
+"""A block of 64 lanes takes about as long as this many blocks of one lane, measured on a CPU."""
+MAX_JOINED_CLOCKS = 32
+"""Up to so many clocks per lane it pays to give lanes more groups than they have."""
 
 
 class GreedyTask(NamedTuple):
-    """Fill groups of these configurations with replicas, guided by a training workload."""
+    """Fill groups of these configurations with replicas, guided by a training workload.
+
+    models: what may be placed (None: everything). The score always counts the whole workload.
+    """
 
     problem: Problem
     workload: Workload
     configs: tuple[ParallelConfig, ...]
+    models: tuple[int, ...] | None = None
 
 
 class _Groups(NamedTuple):
@@ -55,45 +64,81 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
     index); restore the canonical order of groups; until nothing fits.
     """
     lanes = []
-    for problem, workload, configs in tasks:
-        everything = tuple(range(len(problem.models)))  # whatever may come to share a group
-        groups = Placement(tuple(Group(config, everything) for config in configs))
+    parts: dict[tuple[int, tuple[int, ...]], Workload] = {}  # one object each: lanes share blocks
+    for problem, workload, configs, models in tasks:
+        everything = tuple(range(len(problem.models)))
+        if models is None or models == everything:
+            models = everything
+        elif (key := (id(workload), models)) in parts:
+            workload = parts[key]
+        else:  # requests that will find no host change nothing but the time a simulation takes
+            kept = np.isin(workload.model, models)
+            workload = parts[key] = Workload(workload.arrival[kept], workload.model[kept])
+        groups = Placement(tuple(Group(config, models) for config in configs))  # may come to share
         lanes.append(Lane(problem, groups, workload, (0, len(workload))))
 
     def run(members: list[int]) -> list[Result]:
-        return _fill_block([lanes[i] for i in members])
+        return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
 
-    blocks = group_lanes([lane.block_key() for lane in lanes])
+    lanes, blocks = _share_blocks(lanes)
     results: dict[int, Result] = {}
     for members, found in zip(blocks, run_parallel(run, blocks), strict=True):
         results.update(zip(members, found, strict=True))
     return [results[i] for i in range(len(tasks))]
 
 
-def _fill_block(lanes: Sequence[Lane]) -> list[Result]:
+def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
+    """Arrange lanes in few blocks that are well filled, or in blocks of one; also returns these.
+
+    Where lanes differ only in their number of groups and one block has room for them all, some get
+    more groups, which stay empty. Blocks that still have few lanes are split up.
+    """
+    lanes = list(lanes)
+    classes: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for index, lane in enumerate(lanes):
+        by_size = classes.setdefault((id(lane.workload), lane.num_clocks), {})
+        by_size.setdefault(lane.num_groups, []).append(index)
+    for (_, num_clocks), by_size in classes.items():
+        joined: list[list[int]] = []
+        for num_groups, members in sorted(by_size.items(), reverse=True):
+            largest = lanes[joined[-1][0]].num_groups if joined else num_groups
+            fits = joined and len(joined[-1]) + len(members) <= MAX_LANES
+            if fits and largest * num_clocks <= MAX_JOINED_CLOCKS:
+                joined[-1] += members
+            else:
+                joined.append(list(members))
+        for members in joined:
+            if len(members) >= WORTH_A_BLOCK:
+                largest = lanes[members[0]].num_groups
+                for index in members:
+                    lanes[index] = _with_groups(lanes[index], largest)
+    blocks = group_lanes([lane.block_key() for lane in lanes])
+    split = ([m] if len(m) >= WORTH_A_BLOCK else [[index] for index in m] for m in blocks)
+    return lanes, [block for parts in split for block in parts]
+
+
+def _with_groups(lane: Lane, num_groups: int) -> Lane:
+    groups = lane.placement.groups
+    more = groups[:1] * (num_groups - len(groups))  # the search leaves them empty
+    return dataclasses.replace(lane, placement=Placement(groups + more))
+
+
+def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
     shape, block, configs = pack_block(lanes)
-    problem = lanes[0].problem
-    weight = np.array(
-        [
-            [
-                weight_on_device(problem, model, config)
-                if (model.type, config) in problem.profile
-                else NEVER_FITS
-                for config in configs
-            ]
-            for model in problem.models
-        ]
-    )
+    problem, models = tasks[0].problem, tasks[0].models
+    weight = weight_table(problem, configs)
+    if models is not None:
+        weight[np.setdiff1d(np.arange(len(weight)), models)] = NEVER_FITS
     left = np.zeros(block.config.shape, np.int64)
     exists = np.zeros(block.config.shape, np.bool_)
     for column, lane in enumerate(lanes):
-        left[:, column] = int(lane.problem.cluster.memory_bytes)
-        exists[: len(lane.placement.groups), column] = True
+        left[:, column] = memory_of_device(lane.problem)
+        exists[: len(tasks[column].configs), column] = True
     num_requests = np.bincount(block.model[: block.num_requests], minlength=len(problem.models) + 1)
     search = _fill(shape, block, weight, exists, left, num_requests[:-1])
     groups, counts, num_simulations = jax.device_get(search[:3])
     results = []
-    for column, lane in enumerate(lanes):
+    for column, task in enumerate(tasks):
         placement = Placement(
             tuple(
                 Group(
@@ -104,7 +149,7 @@ def _fill_block(lanes: Sequence[Lane]) -> list[Result]:
             )
         )
         good, latency = counts.good[:, column].sum(), counts.latency[:, column].sum()
-        score = published_score(int(good), int(latency), len(lane.workload), placement)
+        score = published_score(int(good), int(latency), len(task.workload), placement)
         results.append(Result(placement, score, int(num_simulations[column])))
     return results
 

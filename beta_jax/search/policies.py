@@ -2,135 +2,98 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import inspect
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from beta_jax.partition import enumerate_partitions
-from beta_jax.placement import Group, Placement, weight_on_device
+from beta_jax.placement import Placement
 from beta_jax.problem import Problem
-from beta_jax.search.greedy import GreedyTask, fill_greedily
-from beta_jax.search.result import Result, published_score
-from beta_jax.simulator import simulate
-from beta_jax.types import ParallelConfig, Workload
-
-Instances = Sequence[tuple[Problem, Workload]]
-"""Problems, each with the workload to train on."""
-
-
-def sr_greedy(instances: Instances) -> list[Result]:
-    """Selective replication: every device is a group of its own; greedy replica placement."""
-    tasks = [
-        GreedyTask(problem, workload, (ParallelConfig(1, 1),) * problem.cluster.num_devices)
-        for problem, workload in instances
-    ]
-    return fill_greedily(tasks)
-
-
-def mp_search(instances: Instances) -> list[Result]:
-    """Beta for models of one type: greedy placement on every group partition; the best score wins.
-
-    The first of equal scores wins (Algorithms 1 and 2).
-    """
-    tasks: list[GreedyTask] = []
-    ranges = []
-    for problem, workload in instances:
-        partitions = enumerate_partitions(problem.cluster)
-        usable = [p for p in partitions if any(_fits_some(problem, config) for config in p)]
-        ranges.append(range(len(tasks), len(tasks) + max(len(usable), 1)))
-        tasks += [
-            GreedyTask(problem, workload, partition) for partition in usable or partitions[:1]
-        ]
-    candidates = fill_greedily(tasks)
-    results = []
-    for members in ranges:
-        best = max((candidates[i] for i in members), key=lambda result: result.score)
-        total = sum(candidates[i].num_simulations for i in members)
-        results.append(Result(best.placement, best.score, total))
-    return results
-
-
-def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
-    """The manual choice (pp, op): groups of pp * op devices, group i hosts model i alone."""
-    config = ParallelConfig(op, pp)
-    placements = []
-    for problem, _ in instances:
-        num_groups = problem.cluster.num_devices // config.num_devices
-        groups = [
-            Group(config, (index,) if _fits(problem, index, config) else ())
-            for index in range(min(num_groups, len(problem.models)))
-        ]
-        placements.append(Placement(tuple(groups)))
-    tally = simulate([p for p, _ in instances], placements, [w for _, w in instances])
-    good, latency = tally.good.sum(1), tally.latency_ticks.sum(1)
-    return [
-        Result(
-            placement, published_score(int(good[i]), int(latency[i]), len(workload), placement), 1
-        )
-        for i, (placement, (_, workload)) in enumerate(zip(placements, instances, strict=True))
-    ]
-
-
-def _fits(problem: Problem, model: int, config: ParallelConfig) -> bool:
-    instance = problem.models[model]
-    if (instance.type, config) not in problem.profile:
-        return False
-    return weight_on_device(problem, instance, config) <= problem.cluster.memory_bytes
-
-
-def _fits_some(problem: Problem, config: ParallelConfig) -> bool:
-    return any(_fits(problem, model, config) for model in range(len(problem.models)))
-
+from beta_jax.search.evolution import evolve
+from beta_jax.search.exhaustive import exhaustive
+from beta_jax.search.ilp import mp_ilp, sr_ilp
+from beta_jax.search.instances import Instances
+from beta_jax.search.pipeline import mp_equal, mp_greedy, mp_round_robin, mp_search
+from beta_jax.search.replication import sr_greedy, sr_replace, sr_search, sr_uniform
+from beta_jax.search.result import Result
+from beta_jax.search.separation import mp_search_sep
+from beta_jax.types import Workload
 
 POLICIES: dict[str, Callable[..., list[Result]]] = {
     "sr-greedy": sr_greedy,
-    "mp-search": mp_search,
+    "sr-search": sr_search,
+    "sr-uniform": sr_uniform,
+    "sr-replace-<seconds>": sr_replace,
+    "sr-ilp": sr_ilp,
+    "mp-greedy-<stages>": mp_greedy,
+    "mp-round-robin": mp_round_robin,
     "mp-equal-<pp>-<op>": mp_equal,
+    "mp-ilp": mp_ilp,
+    "mp-search": mp_search,
+    "mp-search-sep": mp_search_sep,
+    "exhaustive": exhaustive,
+    "<policy>-evo": evolve,
 }
-"""Policies by name; a part in angle brackets stands for a whole number, passed by that keyword."""
+"""Policies by name. A part in angle brackets is passed by that keyword: `<policy>` stands for
+another policy, any other part for a whole number."""
 
 
 class UnknownPolicyError(ValueError):
-    """No policy has this name."""
+    """No policy has this name, or it does not have this option."""
 
 
-def find_policy(name: str) -> Callable[[Instances], list[Result]]:
-    """The policy of a name such as `mp-equal-8-2`. Raises UnknownPolicyError with nearest names."""
+def find_policy(name: str, **options: Any) -> Callable[[Instances], list[Result]]:
+    """The policy of a name such as `mp-equal-8-2`, with options such as `seed=1` for `-evo`.
+
+    Raises UnknownPolicyError with the nearest names, or the options that there are.
+    """
     for pattern, function in POLICIES.items():
-        regex = re.sub(r"<(\w+)>", r"(?P<\1>[1-9]\\d*)", pattern)
-        if match := re.fullmatch(regex, name):
-            numbers = {key: int(value) for key, value in match.groupdict().items()}
-            return lambda instances: function(instances, **numbers)
+        if match := re.fullmatch(re.sub(r"<(\w+)>", _placeholder, pattern), name):
+            parts = {
+                key: find_policy(part) if key == "policy" else int(part)
+                for key, part in match.groupdict().items()
+            }
+            known = inspect.signature(function).parameters.keys() - {"instances"} - parts.keys()
+            for option in options.keys() - known:
+                there_are = f"its options: {', '.join(sorted(known))}" if known else "it has none"
+                raise UnknownPolicyError(f"{name}: unknown option {option!r}; {there_are}")
+            return functools.partial(function, **parts, **options)
     nearest = difflib.get_close_matches(name, POLICIES, n=3, cutoff=0.4)
     hint = f"nearest: {', '.join(nearest)}; " if nearest else ""
     raise UnknownPolicyError(f"unknown policy {name!r}; {hint}known: {', '.join(POLICIES)}")
 
 
+def _placeholder(part: re.Match[str]) -> str:
+    return f"(?P<{part[1]}>{'.+' if part[1] == 'policy' else '[1-9][0-9]*'})"
+
+
 def place_batch(
-    policy: str, problems: Sequence[Problem], workloads: Sequence[Workload]
+    policy: str, problems: Sequence[Problem], workloads: Sequence[Workload], **options: Any
 ) -> list[Result]:
     """Place many instances with one policy, their simulations as lanes of shared programs.
 
     workloads: the training workload of each problem; pass the same object where it is the same.
-    Every placement is valid; warnings name the models left without a replica.
+    options: the policy's own, see its function; they have defaults. Every placement is valid;
+    warnings name the models left without a replica.
     """
-    function = find_policy(policy)
+    function = find_policy(policy, **options)
     instances = list(zip(problems, workloads, strict=True))
     results = function(instances) if instances else []
     return [
-        Result(
-            r.placement, r.score, r.num_simulations, (*r.warnings, *_left_out(policy, problem, r))
-        )
+        dataclasses.replace(r, warnings=(*r.warnings, *_left_out(policy, problem, r)))
         for r, problem in zip(results, problems, strict=True)
     ]
 
 
-def place(policy: str, problem: Problem, workload: Workload) -> Result:
+def place(policy: str, problem: Problem, workload: Workload, **options: Any) -> Result:
     """Place the problem's models by a named policy, trained on the workload.
 
     Raises UnknownPolicyError. What fits nowhere is left out, with a warning in the result.
     """
-    return place_batch(policy, [problem], [workload])[0]
+    return place_batch(policy, [problem], [workload], **options)[0]
 
 
 def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
@@ -142,6 +105,5 @@ def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
         return []
     if not hosted:
         return [f"{policy}: nothing could be placed on {problem.cluster.num_devices} devices"]
-    return [
-        f"{policy}: no replica of {len(missing)} of {len(problem.models)} models: {', '.join(missing)}"
-    ]
+    share = f"{len(missing)} of {len(problem.models)} models"
+    return [f"{policy}: no replica of {share}: {', '.join(missing)}"]

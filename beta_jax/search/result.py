@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from beta_jax.placement import Placement, Schedule
+from beta_jax.search.instances import Instances
+from beta_jax.simulator import simulate
 from beta_jax.types import TICKS_PER_SECOND
 
 
@@ -23,13 +27,34 @@ class Result:
 
 
 def published_score(
-    good: int, latency_ticks: int, num_requests: int, placement: Placement
+    good: int, latency_ticks: int, num_requests: int, placement: Placement | Schedule
 ) -> float:
     """Attainment - mean latency / 10,000 s + replicas / 1,000,000, over all requests.
 
     good, latency_ticks: summed over the good requests. The small terms break ties; with an infinite
-    SLO the latency is the objective.
+    SLO the latency is the objective. A schedule has the mean number of replicas of its segments.
     """
+    static = (placement,) if isinstance(placement, Placement) else placement.placements
+    replicas = sum(segment.num_replicas for segment in static) / len(static)
+    return float(score_counts(good, latency_ticks, num_requests, replicas))
+
+
+def score_counts(good: Any, latency_ticks: Any, num_requests: int, num_replicas: Any) -> Any:
+    """`published_score` from counts, numbers or arrays of equal shape."""
     attainment = good / max(num_requests, 1)
     latency_mean_s = latency_ticks / TICKS_PER_SECOND / max(num_requests, 1)
-    return attainment - latency_mean_s / 10_000 + placement.num_replicas / 1_000_000
+    return attainment - latency_mean_s / 10_000 + num_replicas / 1_000_000
+
+
+def score_placements(
+    instances: Instances, placements: Sequence[Placement | Schedule]
+) -> list[Result]:
+    """One simulation each, of every instance's placement under its training workload."""
+    tally = simulate([p for p, _ in instances], placements, [w for _, w in instances])
+    good, latency = tally.good.sum(1), tally.latency_ticks.sum(1)
+    return [
+        Result(
+            placement, published_score(int(good[i]), int(latency[i]), len(workload), placement), 1
+        )
+        for i, (placement, (_, workload)) in enumerate(zip(placements, instances, strict=True))
+    ]

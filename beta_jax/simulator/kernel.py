@@ -90,7 +90,7 @@ class _Pending(NamedTuple):
     """What the next step writes; int64 [lane] each, groups -1 for none."""
 
     group: Array  # where the request was sent
-    count: Array  # 1 if it counts, + 2^32 if it also was good
+    tally: Array  # 1 if it counts, + 2^32 if it also was good
     last: Array  # packed clock of the group's last stage, unchanged if the request was rejected
     served_by: Array  # the same group if the request was accepted
     earlier: tuple[Array, ...]  # clocks of the earlier stages (none where these are scattered)
@@ -107,7 +107,9 @@ class _State(NamedTuple):
     requests: Requests | None
 
 
-def _over_groups(operation: Callable[[Array, Array], Array], rows: Array) -> Array:
+def _over_groups(
+    of_two: Callable[[Array, Array], Array], of_all: Callable[..., Array], rows: Array
+) -> Array:
     """Minimum or maximum over the groups of int64 [group, lane]: [lane].
 
     XLA's own reduction is slow over many groups and for one lane, where its loop is not vectorised:
@@ -116,9 +118,8 @@ def _over_groups(operation: Callable[[Array, Array], Array], rows: Array) -> Arr
     few = 1 if rows.shape[1] == 1 else 8
     while rows.shape[0] > few:
         half = rows.shape[0] // 2
-        rows = operation(rows[:half], rows[half:])
-    reduction = {jnp.minimum: jnp.min, jnp.maximum: jnp.max}[operation]
-    return rows[0] if rows.shape[0] == 1 else reduction(rows, axis=0)
+        rows = of_two(rows[:half], rows[half:])
+    return of_all(rows, axis=0)
 
 
 def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]) -> list[Array]:
@@ -147,7 +148,7 @@ def _write(state: _State) -> tuple[Array, Any, Array]:
         earlier = tuple(
             jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
         )
-    counts = state.group_counts + jnp.where(dispatched, pending.count, 0)
+    counts = state.group_counts + jnp.where(dispatched, pending.tally, 0)
     return jnp.where(dispatched, pending.last, last), earlier, counts
 
 
@@ -179,7 +180,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     elif shape.dispatch == Dispatch.ROUND_ROBIN:
         after_last_turn = (group_index - row(state.turn) - 1) % num_groups
         order = after_last_turn << bits | last & ((1 << bits) - 1)
-    key = _over_groups(jnp.minimum, jnp.where(row(block.hosted), order, UNHOSTED))
+    key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
     group = jnp.where(has_host, low >> shape.config_bits, -1)
@@ -187,7 +188,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
 
     # Service, should the request be accepted.
     def read(clock: Array) -> Array:
-        return _over_groups(jnp.maximum, jnp.where(chosen, clock, 0))
+        return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
 
     if dense:
         clocks = [read(clock) for clock in earlier]
@@ -210,7 +211,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     counted = (block.count_from <= i) & (i < block.count_to)
     pending = _Pending(
         group=group,
-        count=counted + ((good & counted).astype(I64) << 32),
+        tally=counted + ((good & counted).astype(I64) << 32),
         last=jnp.where(good, after[-1], clocks[-1]) << bits | low,
         served_by=jnp.where(good, group, -1),
         earlier=tuple(after[:-1]) if dense else (),
@@ -262,7 +263,7 @@ def run_block(
         else zeros(stages, num_groups),
         pending=_Pending(
             group=zeros() - 1,
-            count=zeros(),
+            tally=zeros(),
             last=zeros(),
             served_by=zeros() - 1,
             earlier=tuple(zeros() for _ in range(stages * dense)),

@@ -1,0 +1,87 @@
+"""Every placement of a tiny instance: what the other policies are measured against."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement import Group, Placement
+from beta_jax.problem import Problem
+from beta_jax.search.instances import Instances, memory_of_device, weight_table
+from beta_jax.search.result import Result, score_placements
+from beta_jax.search.scoring import Scorer
+from beta_jax.types import Workload
+
+MAX_PLACEMENTS = 2_000_000
+LANES_AT_ONCE = 8192
+
+
+def exhaustive(instances: Instances) -> list[Result]:
+    """The best static placement there is, by the published score; the first of equal ones.
+
+    Every list of groups, of every profiled configuration, with every set of models that fits. Their
+    order matters, as it breaks ties of dispatch, but only between groups that share a model: of two
+    neighbours that share none, one order is enough. Groups without a model are left out. Raises
+    ValueError beyond `MAX_PLACEMENTS`.
+    """
+    return [_best(problem, workload) for problem, workload in instances]
+
+
+def _best(problem: Problem, workload: Workload) -> Result:
+    options = _group_options(problem)
+    lists = _group_lists(options, problem)
+    if not len(lists):
+        return score_placements([(problem, workload)], [Placement(())])[0]
+    configs = sorted({group.config for group in options})
+    hosted = np.zeros((len(options) + 1, len(problem.models)), np.bool_)  # the last: no group
+    for index, group in enumerate(options):
+        hosted[index, list(group.models)] = True
+    config = np.array([configs.index(group.config) for group in options] + [0])
+    scorer = Scorer(problem, workload, configs, lists.shape[1])
+    chunks = np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE))
+    score = np.concatenate([scorer(hosted[chunk], config[chunk]).score for chunk in chunks])
+    best = int(score.argmax())
+    groups = tuple(options[i] for i in lists[best] if i < len(options))
+    return Result(Placement(groups), float(score[best]), len(lists))
+
+
+def _group_options(problem: Problem) -> list[Group]:
+    """Every group that the cluster could have: a configuration, and one model or more on it."""
+    kinds = {model.type for model in problem.models}
+    configs = sorted({c for kind in kinds for c in problem.profile.configs(kind)})
+    configs = [c for c in configs if c.num_devices <= problem.cluster.num_devices]
+    weight = weight_table(problem, configs).tolist()
+    models = range(len(problem.models))
+    return [
+        Group(config, hosted)
+        for c, config in enumerate(configs)
+        for size in range(1, len(models) + 1)
+        for hosted in itertools.combinations(models, size)
+        if sum(weight[m][c] for m in hosted) <= memory_of_device(problem)
+    ]
+
+
+def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
+    """All lists of groups that the devices suffice for, [list, place]; `len(options)` is none."""
+    size = np.array([group.config.num_devices for group in options], np.int64)
+    share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
+    may_follow = share | (np.arange(len(options))[:, None] <= np.arange(len(options)))
+    lists = [np.arange(len(options))[:, None]]
+    while len(lists[-1]):
+        longest = lists[-1]
+        left = problem.cluster.num_devices - size[longest].sum(1)
+        row, added = np.nonzero(may_follow[longest[:, -1]] & (size <= left[:, None]))
+        lists.append(np.column_stack([longest[row], added]))
+        if sum(map(len, lists)) > MAX_PLACEMENTS:
+            raise ValueError(
+                f"more than {MAX_PLACEMENTS:,} placements of {len(problem.models)} models on "
+                f"{problem.cluster.num_devices} devices: too many to try them all"
+            )
+    places = max(len(lists) - 1, 1)
+    padded = [
+        np.pad(part, ((0, 0), (0, places - part.shape[1])), constant_values=len(options))
+        for part in lists[:-1]
+    ]
+    return np.concatenate(padded) if padded else np.zeros((0, places), np.int64)

@@ -1,0 +1,57 @@
+"""What every policy starts from: the instances to place, what fits where, and nominal rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement import weight_on_device
+from beta_jax.problem import Problem
+from beta_jax.types import ParallelConfig, Workload
+
+Instances = Sequence[tuple[Problem, Workload]]
+"""Problems, each with the workload to train on."""
+NEVER_FITS = 2**62
+"""Weight of a model at a configuration that its profile lacks: more than any memory."""
+
+
+def weight_table(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray[np.int64]:
+    """Bytes on each device of a group, int64 [model, config]; `NEVER_FITS` without a profile."""
+    return np.array(
+        [
+            [
+                weight_on_device(problem, model, config)
+                if (model.type, config) in problem.profile
+                else NEVER_FITS
+                for config in configs
+            ]
+            for model in problem.models
+        ],
+        np.int64,
+    ).reshape(len(problem.models), len(configs))
+
+
+def memory_of_device(problem: Problem) -> int:
+    """Whole bytes of weights that a device holds."""
+    return int(problem.cluster.memory_bytes)
+
+
+def fits_alone(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray[np.bool_]:
+    """Whether a group of a configuration can host a model, bool [model, config]."""
+    return weight_table(problem, configs) <= memory_of_device(problem)
+
+
+def nominal_rates(policy: str, problem: Problem) -> NDArray[np.float64]:
+    """The models' nominal rates, float64 requests/s [model].
+
+    Raises ValueError for a model without one, and if nobody sends anything.
+    """
+    rates = np.array([model.rate_rps for model in problem.models])
+    if np.isnan(rates).any():
+        name = problem.models[int(np.isnan(rates).argmax())].name
+        raise ValueError(f"{policy} plans from nominal rates; model {name} has no rate_rps")
+    if not rates.any():
+        raise ValueError(f"{policy} plans from nominal rates; every model's rate_rps is 0")
+    return rates
