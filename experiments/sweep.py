@@ -92,6 +92,9 @@ class Config(Replications):
     )
     train_seed: Annotated[int, "seed of the traffic that placements are made for"] = 0
     test_seed: Annotated[int, "seed of the traffic that they are tested on"] = 1
+    train_duration_s: Annotated[
+        float | None, "length of the training traffic, s; none: as the test traffic"
+    ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
 
 
