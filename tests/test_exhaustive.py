@@ -113,7 +113,7 @@ def test_too_many_placements_are_refused():
     problem, workload = tiny_instance(np.random.default_rng(0))
     models = tuple(Model(f"m{i}", "fast", 1.0) for i in range(6))
     large = dataclasses.replace(problem, models=models, cluster=Cluster(8, memory_bytes=6.0))
-    with pytest.raises(ValueError, match="more than 2,000,000 placements of 6 models on 8 devices"):
+    with pytest.raises(ValueError, match="more than 1,000,000 placements of 6 models on 8 devices"):
         place("exhaustive", large, workload)
 
 

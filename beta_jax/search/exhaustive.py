@@ -14,7 +14,7 @@ from beta_jax.search.result import Result, score_placements
 from beta_jax.search.scoring import Scorer
 from beta_jax.types import Workload
 
-MAX_PLACEMENTS = 2_000_000
+MAX_PLACEMENTS = 1_000_000
 LANES_AT_ONCE = 8192
 
 
@@ -31,9 +31,9 @@ def exhaustive(instances: Instances) -> list[Result]:
 
 def _best(problem: Problem, workload: Workload) -> Result:
     options = _group_options(problem)
-    lists = _group_lists(options, problem)
-    if not len(lists):
+    if not options:
         return score_placements([(problem, workload)], [Placement(())])[0]
+    lists = _group_lists(options, problem)
     configs = sorted({group.config for group in options})
     hosted = np.zeros((len(options) + 1, len(problem.models)), np.bool_)  # the last: no group
     for index, group in enumerate(options):
@@ -68,7 +68,7 @@ def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
     size = np.array([group.config.num_devices for group in options], np.int64)
     share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
     may_follow = share | (np.arange(len(options))[:, None] <= np.arange(len(options)))
-    lists = [np.arange(len(options))[:, None]]
+    lists = [np.arange(len(options))[:, None]]  # by their number of groups
     while len(lists[-1]):
         longest = lists[-1]
         left = problem.cluster.num_devices - size[longest].sum(1)
@@ -79,9 +79,9 @@ def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
                 f"more than {MAX_PLACEMENTS:,} placements of {len(problem.models)} models on "
                 f"{problem.cluster.num_devices} devices: too many to try them all"
             )
-    places = max(len(lists) - 1, 1)
+    places = len(lists) - 1
     padded = [
         np.pad(part, ((0, 0), (0, places - part.shape[1])), constant_values=len(options))
         for part in lists[:-1]
     ]
-    return np.concatenate(padded) if padded else np.zeros((0, places), np.int64)
+    return np.concatenate(padded)

@@ -143,7 +143,7 @@ def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Resu
             tuple(
                 Group(
                     configs[groups.config[g, column]],
-                    tuple(np.flatnonzero(groups.hosted[:-1, g, column])),
+                    tuple(np.flatnonzero(groups.hosted[:-1, g, column]).tolist()),
                 )
                 for g in np.flatnonzero(groups.exists[:, column])
             )

@@ -30,7 +30,8 @@ def sr_search(instances: Instances, *, beam: int = 3) -> list[Result]:
 def sr_uniform(instances: Instances) -> list[Result]:
     """Replication in turn (section 3): device i hosts models i, i + 1, ..., as many as fit.
 
-    As many means as would fit if all weighed what model 0 does; of them, those that do fit.
+    As many means as would fit if all weighed what model 0 does (or the first that fits a device);
+    of them, those that do fit.
     """
     return score_placements(instances, [_in_turn(problem) for problem, _ in instances])
 
@@ -87,7 +88,8 @@ def _devices(problem: Problem, workload: Workload) -> GreedyTask:
 def _in_turn(problem: Problem) -> Placement:
     weight = weight_table(problem, [ONE_DEVICE])[:, 0].tolist()
     num_models, memory = len(weight), memory_of_device(problem)
-    count = min(num_models, memory // max(weight[0], 1))
+    first = next((w for w in weight if w <= memory), weight[0])
+    count = min(num_models, memory // max(first, 1))
     groups = []
     for device in range(problem.cluster.num_devices):
         hosted: list[int] = []
