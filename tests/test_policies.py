@@ -42,7 +42,7 @@ from instances import make_profile
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import published_points
 
-ONE, TWO = ParallelConfig(1, 1), ParallelConfig(1, 2)
+ONE, TWO, FOUR = ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(1, 4)
 STATIC = (
     "sr-greedy",
     "sr-search",
@@ -173,8 +173,8 @@ def test_batches_do_not_change_results(problem: Problem, workload: Workload):
 
 
 def test_what_fits_nowhere_is_left_out_and_named(problem: Problem, workload: Workload):
-    """`slow` has no profile; a group of two devices, on which it has none either, hosts `fast`."""
-    fast = {config: [0.1 / config.pp] * config.pp for config in (ONE, TWO)}
+    """`slow` runs on eight devices only, of which there are six."""
+    fast = {config: [0.1 / config.pp] * config.pp for config in (ONE, TWO, FOUR)}
     profile = make_profile({"fast": fast, "slow": {ParallelConfig(8, 1): [0.4]}})
     partly = dataclasses.replace(problem, profile=profile)
     nothing = dataclasses.replace(problem, cluster=Cluster(6, memory_bytes=0.5))

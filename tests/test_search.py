@@ -34,13 +34,13 @@ ONE = ParallelConfig(1, 1)
 
 
 def oracle_greedy(
-    problem: Problem, workload: Workload, configs
+    problem: Problem, workload: Workload, configs, models
 ) -> list[tuple[object, tuple[int, ...]]]:
     pairs = [
         (config, m)
         for config in set(configs)
         for m, model in enumerate(problem.models)
-        if (model.type, config) in problem.profile
+        if (model.type, config) in problem.profile and m in models
     ]
     latency = problem.profile.stage_latency_s
     return reference.greedy(
@@ -71,6 +71,7 @@ def test_greedy_makes_the_choices_of_the_oracle(data: st.DataObject):
             problem,
             data.draw(workloads(len(problem.models))),
             tuple(data.draw(st.lists(st.sampled_from(CONFIGS), min_size=1, max_size=5))),
+            tuple(sorted(data.draw(st.sets(st.integers(0, len(problem.models) - 1), min_size=1)))),
         )
         for _ in range(data.draw(st.integers(1, 3)))
     ]
@@ -99,6 +100,16 @@ def planning_problem(slo_s: float = 0.5, devices: int = 4) -> tuple[Problem, Wor
     model = np.repeat(np.random.default_rng(0).integers(0, 4, 40), 10)
     problem = Problem(models, Cluster(devices, memory_bytes=1.0), profile)
     return problem, Workload.from_seconds(burst, model)
+
+
+def test_how_searches_share_blocks_changes_nothing():
+    """Enough of them for a block of several sizes, of up to 7 groups."""
+    problem, workload = planning_problem(devices=7)
+    tasks = [
+        GreedyTask(problem, workload, (ParallelConfig(1, 1 + n % 2),) * (1 + n % 7))
+        for n in range(20)
+    ]
+    assert fill_greedily(tasks) == [fill_greedily([task])[0] for task in tasks]
 
 
 def test_search_returns_the_best_partition():
@@ -158,7 +169,7 @@ def test_an_empty_workload_still_fills_memory():
 @pytest.mark.parametrize("name", ["mp-serch", "mp-equal-2", "mp-equal-0-1", ""])
 def test_unknown_policy(name: str):
     with pytest.raises(
-        UnknownPolicyError, match=f"unknown policy '{name}'.*known: sr-greedy, mp-search"
+        UnknownPolicyError, match=f"unknown policy '{name}'.*known: sr-greedy, sr-search"
     ):
         find_policy(name)
     with pytest.raises(UnknownPolicyError, match="nearest: mp-search"):
