@@ -5,8 +5,8 @@
     python run.py --config sec6_5 --config.train=test
 
 Takes 90 s on 2 CPU cores the first time, 60 s from then on. Expect at the base point (64
-requests/s, CV 4) 85.1 % for round robin, 91.3 % for greedy placement on groups of 4, and 98.9 % when
-the partition into groups is searched, too, with model types kept apart; each part adds everywhere.
+requests/s, CV 4) 85.1 % for round robin, 91.3 % for greedy placement on groups of 4, and 98.9 %
+when the partition into groups is searched, too, with model types kept apart; each part adds.
 
 Sixty models of six types share 32 devices. Traffic is the published one (NumPy's legacy generator,
 seed i for model i). The released code trains on longer traffic of the same seeds, which begins with

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -303,25 +302,15 @@ def test_reference_rates(maf1_day):
 
 
 @pytest.mark.slow
-def test_a_day_for_72_models_in_5_seconds(maf1_day):
-    scale = 2e-3 * reference_scale(maf1_day)
-    for _ in range(4):  # the machine may be busy with something else
-        start = time.perf_counter()
-        workload = replay(maf1_day, 72, rate_scale=scale, cv_scale=4.0)
-        seconds = time.perf_counter() - start
-        if seconds < 5:
-            break
-    assert seconds < 5 and len(workload) > 500_000
-
-
-@pytest.mark.slow
-def test_a_million_requests_within_2_gb(maf1_day, shared):
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_a_million_requests_within_2_gb(shared):
     script = """
-        import resource, sys
+        import sys
         from beta_jax.traces import load_trace, replay
         trace = load_trace(sys.argv[1], cache=False)
         workload = replay(trace, 72, rate_scale=1 / 11.5, cv_scale=4.0)
-        print(len(workload), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        print(len(workload), status["VmHWM"].split()[0])
     """
     folder = shared / "data" / "traces" / "maf1_day"
     done = subprocess.run(
@@ -330,7 +319,7 @@ def test_a_million_requests_within_2_gb(maf1_day, shared):
     )  # fmt: skip
     requests, kilobytes = map(int, done.stdout.split())
     assert requests > 1e6
-    assert kilobytes * (1 if sys.platform == "linux" else 2**-10) < 2 * 2**20
+    assert kilobytes < 2 * 2**20
 
 
 # --- bad input -----------------------------------------------------------------------------------

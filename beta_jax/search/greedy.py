@@ -16,14 +16,18 @@ from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
-from beta_jax.simulator.blocks import MAX_LANES, group_lanes, pack_block, run_parallel
+from beta_jax.simulator.blocks import (
+    MAX_LANES,
+    WORTH_A_BLOCK,
+    group_lanes,
+    pack_block,
+    run_parallel,
+)
 from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
 from beta_jax.simulator.lanes import Lane
 from beta_jax.types import ParallelConfig, Workload
 
 Array = jax.Array
-WORTH_A_BLOCK = 16
-"""A block of 64 lanes takes about as long as this many blocks of one lane, measured on a CPU."""
 MAX_JOINED_CLOCKS = 32
 """Up to so many clocks per lane it pays to give lanes more groups than they have."""
 
@@ -88,10 +92,10 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
 
 
 def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
-    """Arrange lanes in few blocks that are well filled, or in blocks of one; also returns these.
+    """Arrange lanes in few blocks that are well filled; also returns these.
 
     Where lanes differ only in their number of groups and one block has room for them all, some get
-    more groups, which stay empty. Blocks that still have few lanes are split up.
+    more groups, which stay empty.
     """
     lanes = list(lanes)
     classes: dict[tuple[int, int], dict[int, list[int]]] = {}
@@ -112,9 +116,7 @@ def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
                 largest = lanes[members[0]].num_groups
                 for index in members:
                     lanes[index] = _with_groups(lanes[index], largest)
-    blocks = group_lanes([lane.block_key() for lane in lanes])
-    split = ([m] if len(m) >= WORTH_A_BLOCK else [[index] for index in m] for m in blocks)
-    return lanes, [block for parts in split for block in parts]
+    return lanes, group_lanes([lane.block_key() for lane in lanes])
 
 
 def _with_groups(lane: Lane, num_groups: int) -> Lane:

@@ -21,7 +21,9 @@ from beta_jax.types import (
 
 MAX_LANES = 64
 """Lanes of a block: enough to fill the vector units, few enough for clocks to stay in L1 cache."""
-LANE_BUCKETS = (1, 8, MAX_LANES)
+LANE_BUCKETS = (1, MAX_LANES)
+WORTH_A_BLOCK = 16
+"""On a CPU a block of 64 lanes takes about as long as this many blocks of one lane, or of 8."""
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
 MAX_GROUPS, MAX_STAGES = 256, 32
@@ -38,15 +40,16 @@ def lanes_within(limit: int) -> int:
 
 
 def group_lanes(keys: Sequence[Hashable], max_lanes: int = MAX_LANES) -> list[list[int]]:
-    """Indices of `keys` cut into lists of equal keys, of at most `max_lanes` each."""
+    """Indices of `keys` cut into blocks of equal keys, well filled or of one lane each."""
     by_key: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         by_key.setdefault(key, []).append(index)
-    return [
-        members[i : i + max_lanes]
-        for members in by_key.values()
-        for i in range(0, len(members), max_lanes)
-    ]
+    blocks = []
+    for members in by_key.values():
+        for i in range(0, len(members), max_lanes):
+            block = members[i : i + max_lanes]
+            blocks += [block] if len(block) >= WORTH_A_BLOCK else [[index] for index in block]
+    return blocks
 
 
 def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelConfig]]:
