@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +28,8 @@ def main(argv: Sequence[str], start: float) -> int:
         print(help_text)
     except flags.Error as error:
         return complain(error, MISUSED)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         return complain(error, FAILED)
     except KeyboardInterrupt as error:
@@ -55,4 +59,9 @@ def complain(problem: object, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv, start=time.perf_counter()))
+    # What a batch scheduler sends ends a run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main(sys.argv, start=time.perf_counter()))
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

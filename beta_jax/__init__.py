@@ -57,6 +57,8 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "traces":
+        return import_module("beta_jax.traces")
     if name not in _HOME:
         raise AttributeError(f"module 'beta_jax' has no attribute {name!r}")
     return getattr(import_module(f"beta_jax.{_HOME[name]}"), name)

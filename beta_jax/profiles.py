@@ -172,10 +172,9 @@ class Profile:
 
     def _of_type(self, type: str) -> Mapping[ParallelConfig, _Costs]:
         if type not in self._costs:
-            near = difflib.get_close_matches(type, self._costs, cutoff=0.5) or self.types
-            raise ProfileError(
-                f"model type {type!r} has no profile; the nearest are {', '.join(near)}"
-            )
+            near = difflib.get_close_matches(type, self._costs, cutoff=0.5)
+            known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(self.types)}"
+            raise ProfileError(f"model type {type!r} has no profile; {known}")
         return self._costs[type]
 
     def _at(self, type: str, config: ParallelConfig) -> _Costs:

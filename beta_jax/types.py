@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,9 +80,11 @@ class Rules:
     request_overhead_s: fixed time added to every finish (HTTP, dispatch, driver).
     """
 
-    dispatch: str = "earliest_free"
-    stage_overhead: float = 0.009
-    request_overhead_s: float = 0.011
+    dispatch: Annotated[str, "earliest_free (published), earliest_finish or round_robin"] = (
+        "earliest_free"
+    )
+    stage_overhead: Annotated[float, "a stage takes 1 + this times the number of stages"] = 0.009
+    request_overhead_s: Annotated[float, "added to every request's latency, s"] = 0.011
 
 
 PUBLISHED_RULES = Rules()

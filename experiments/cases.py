@@ -27,7 +27,7 @@ RECORD_VERSION = 1
 """Changes with what is stored of a result, or how it is measured."""
 REQUESTS_AT_ONCE = 2**23
 """Requests whose outcomes are in memory together."""
-FIRST_BLOCK = 2**20
+FIRST_BLOCK = 2**17
 """Requests times policies of the first block, which tells how large the others may be."""
 BLOCK_S = 1.0
 """How long a block should take: what is lost when a run is ended."""
@@ -107,6 +107,12 @@ class Cases:
         begin, compiled = time.perf_counter(), self._stopwatch.parts.get("compile", 0.0)
         with self._stopwatch.part("workloads"):
             inputs = self._inputs.workloads(scenario for _, scenario in block)
+        for scenario, made in inputs.items():
+            if not len(made.test):
+                raise ValueError(
+                    f"no request arrives in {scenario.duration_s:g} s at {scenario.rate_rps:g} "
+                    "requests/s; use a longer duration or a higher rate"
+                )
         placed: dict[Case, Result] = {}
         for policy in dict.fromkeys(policy for policy, _ in block):
             own = [case for case in block if case[0] == policy]

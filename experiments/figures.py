@@ -126,7 +126,10 @@ def curves_figure(
             ncols=min(len(labels), 6),
             frameon=False,
         )
-        _add_note(figure, _notes(rows))
+        goal = (
+            [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
+        )
+        _add_note(figure, [*goal, *_notes(rows)])
         return figure
 
 

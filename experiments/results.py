@@ -174,9 +174,11 @@ class Results:
         means = self.intervals()
         replicated = self.plan.seeds > 1
         print("SLO attainment (%)" + (", +- half a 95 % interval" if replicated else ""))
-        for panel in dict.fromkeys(row["panel"] for row in means):
+        panels = dict.fromkeys(row["panel"] for row in means)
+        for panel in panels:
             own = [row for row in means if row["panel"] == panel]
-            print("", tables.to_text(tables.pivot(own)), sep="\n")
+            title = [f"\n{panel}:"] if len(panels) > 1 else [""]
+            print(*title, tables.to_text(tables.pivot(own)), sep="\n")
         if replicated and (best := self._best()):
             print("\nIs the best better than the next best? Difference of SLO attainment (%), same")
             print("traffic for both; the intervals hold for all pairs of policies together\n")

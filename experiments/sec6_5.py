@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 FILES = (*entry.FILES, "ablation.pdf", "ablation.png")
 PANELS = (
-    Panel("rate", "Total rate (requests/s)", y_min=0, first=max),
-    Panel("cv", "CV of the gaps between arrivals", y_min=0, first=max),
+    Panel("rate", "Total rate (requests/s)", y_min=60, first=max),
+    Panel("cv", "CV of the gaps between arrivals", y_min=60, first=max),
 )
 
 

@@ -357,6 +357,11 @@ def test_a_table_of_placements_tested_on_their_training_traffic_says_so(main, ca
     assert "trained on the traffic that they are tested on" in capsys.readouterr().out
 
 
+def test_traffic_without_requests_is_an_error(main, capsys):
+    assert main(*ONE_POINT, "--config.rates=0") == 1
+    assert "no request arrives in 100 s at 0 requests/s" in capsys.readouterr().err
+
+
 def test_sec6_3_equals_the_published_simulator(main, tmp_path, shared):
     profile = shared / "golden" / "profiles" / "v100_like.json"
     assert main("--config=sec6_3", f"--config.profile={profile}") == 0

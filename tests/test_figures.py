@@ -122,15 +122,15 @@ def test_replications_become_a_mean_with_its_band_and_the_figure_says_how_many(t
     assert "95 % intervals of the mean of 3 seeds" in figure.get_supxlabel()
 
 
-def test_one_seed_has_no_band_and_needs_no_note(figure):
+def test_one_seed_has_no_band(figure):
     assert not any(axes.collections for axes in figure.axes)
-    assert figure.get_supxlabel() == ""
+    assert figure.get_supxlabel() == "dotted: where a policy reaches 99 %"
 
 
 def test_the_figure_says_what_was_trained_on_the_test_traffic(table):
     rows = [row | {"trained_on_test": "True"} for row in read(table)]
     figure = figures.curves_figure(rows, PANELS)
-    assert figure.get_supxlabel() == "trained on the test traffic"
+    assert figure.get_supxlabel().endswith("; trained on the test traffic")
 
 
 def test_many_panels_wrap_and_none_is_empty(table):

@@ -198,9 +198,9 @@ def test_single_device_latency_is_measured_else_given_else_published_else_refuse
 
 def test_what_is_not_there_is_named_with_what_is():
     profile = Profile.from_dict(document())
-    with pytest.raises(ProfileError, match="'smal' has no profile; the nearest are small"):
+    with pytest.raises(ProfileError, match="'smal' has no profile; nearest: small"):
         profile.configs("smal")
-    with pytest.raises(ProfileError, match="'xyz' has no profile; the nearest are large, small"):
+    with pytest.raises(ProfileError, match="'xyz' has no profile; known: large, small"):
         profile.single_device_latency_s("xyz")
     with pytest.raises(
         ProfileError, match=r"small has no profile at \(1,1,4\).*\(1,1,1\), \(1,2,2\)"

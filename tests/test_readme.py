@@ -1,4 +1,4 @@
-"""README's script prints what README says it prints."""
+"""README's scripts print what README says they print."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_script_prints_what_it_says():
+def test_the_scripts_print_what_it_says():
     text = (ROOT / "README.md").read_text()
-    found = re.search(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", text, re.DOTALL)
-    assert found
-    script, printed = found.groups()
+    blocks = re.findall(r"```python\n(.*?)```.*?```\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    script, printed = map("".join, zip(*blocks, strict=True))
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -70,6 +70,8 @@ def make_cases(
     warmup_s: float,
 ) -> list[Case]:
     """Broadcast the arguments of `simulate`, check the placements and cut schedules into lanes."""
+    if not isinstance(placements, Placement | Schedule | Sequence):
+        raise TypeError(f"expected placements, got {type(placements).__name__}")
     problems = [problems] if isinstance(problems, Problem) else list(problems)
     placements = [placements] if isinstance(placements, Placement | Schedule) else list(placements)
     workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
@@ -86,6 +88,8 @@ def make_cases(
         problem = problems[index % len(problems)]
         placement = placements[index % len(placements)]
         workload = workloads[index % len(workloads)]
+        if not isinstance(placement, Placement | Schedule):
+            raise TypeError(f"expected a Placement or Schedule, got {type(placement).__name__}")
         placement.check(problem)
         count_from, count_to = workload.warmup_cut(warmup_s)
         lanes = []
