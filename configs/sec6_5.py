@@ -4,7 +4,7 @@
     python run.py --config sec6_5:smoke    # six points, short traffic
     python run.py --config sec6_5 --config.train=test
 
-Takes 90 s on 2 CPU cores the first time, 60 s from then on. Expect at the base point (64
+Takes 60 s on 2 CPU cores the first time, 45 s from then on. Expect at the base point (64
 requests/s, CV 4) 85.1 % for round robin, 91.3 % for greedy placement on groups of 4, and 98.9 %
 when the partition into groups is searched, too, with model types kept apart; each part adds.
 
