@@ -1,6 +1,6 @@
 """Ablation: what greedy placement and group partitioning each add (section 6.6 of the paper).
 
-    python run.py --config sec6_5          # 48 points
+    python run.py --config sec6_5          # 48 points, of which 45 differ
     python run.py --config sec6_5:smoke    # six points, short traffic
     python run.py --config sec6_5 --config.train=test
 

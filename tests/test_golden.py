@@ -18,14 +18,12 @@ from beta_jax import (
     Rules,
     Schedule,
     Workload,
-    load_profile,
-    make_models,
     place_batch,
     simulate,
-    synthesize,
 )
 
 import golden
+import published_points
 from instances import make_profile
 
 OWN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -79,40 +77,22 @@ def test_published_requests(shared: Path, folder: str, number: int):
 
 def test_points_published_by_the_authors(shared: Path):
     """104 points of the paper's own results: goodput equal to all three published decimals."""
-    published = json.loads((shared / "golden" / "published_sample.json").read_text())
-    profile = load_profile(shared / "data" / "profiles" / "v100_measured.json")
-    problems, placements, workloads = [], [], []
-    traffic: dict[tuple, Workload] = {}
-    for row in published["rows"]:
-        types = published["model_sets"][row["set"]]
-        models = make_models(
-            [types[i % len(types)] for i in range(row["num_models"])],
-            profile,
-            slo_scale=row["slo_scale"],
-            total_rate_rps=row["total_rate"],
-            split=row["rate_distribution"],
-            cv=row["cv"],
+    rows = json.loads((shared / "golden" / "published_sample.json").read_text())["rows"]
+    points = published_points.read_points(shared)
+    assert len(points) == len(rows) == 104
+    assert [len(p.workload) for p in points] == [row["num_requests"] for row in rows]
+    placements = [
+        golden.static_placement(
+            {
+                "group_configs": [c for count, c in row["groups_rle"] for _ in range(count)],
+                "group_models": row["group_models"],
+            }
         )
-        configs = [config for count, config in row["groups_rle"] for _ in range(count)]
-        placements.append(
-            golden.static_placement({"group_configs": configs, "group_models": row["group_models"]})
-        )
-        problems.append(Problem(models, Cluster(row["num_devices"]), profile))
-        key = (
-            row["num_models"],
-            row["total_rate"],
-            row["cv"],
-            row["duration"],
-            row["rate_distribution"],
-        )
-        if key not in traffic:
-            traffic[key] = synthesize(models, duration_s=row["duration"], seed=0, rng="legacy")
-        workloads.append(traffic[key])
-        assert len(workloads[-1]) == row["num_requests"]
+        for row in rows
+    ]
+    problems, workloads = [p.problem for p in points], [p.workload for p in points]
     attainment = simulate(problems, placements, workloads, warmup_s=10.0).attainment
-    goodputs = [row["goodput"] for row in published["rows"]]
-    assert len(goodputs) == 104
-    assert [round(value, 3) for value in attainment.tolist()] == goodputs
+    assert [round(value, 3) for value in attainment.tolist()] == [p.published for p in points]
 
 
 @pytest.mark.parametrize("policy", ["mp-search", "sr-greedy"])

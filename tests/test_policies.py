@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +36,8 @@ from beta_jax.search.replication import cut_windows
 from beta_jax.search.separation import balanced_divisions, divide, make_buckets
 
 import golden
-from instances import make_profile
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import published_points
+from instances import make_profile
 
 ONE, TWO, FOUR = ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(1, 4)
 STATIC = (
