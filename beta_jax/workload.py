@@ -213,3 +213,23 @@ def _index(model_names: Sequence[str]) -> dict[str, int]:
     if len(index) < len(model_names):
         raise WorkloadError("model names must differ")
     return index
+
+
+def join(workloads: Sequence[Workload], gap_s: float) -> Workload:
+    """The workloads one after the other, `gap_s` between the last arrival of one and the next.
+
+    With a gap that outlasts every queue, serving them joined is serving each of them alone.
+    Raises WorkloadError for no workloads and for a gap that is not positive.
+    """
+    if not workloads:
+        raise WorkloadError("there are no workloads to join")
+    if not gap_s > 0:
+        raise WorkloadError(f"the gap must be > 0 seconds, got {gap_s}")
+    gap = round(gap_s * TICKS_PER_SECOND)
+    arrivals, start = [], 0
+    for workload in workloads:
+        arrival = workload.arrival - workload.arrival[:1] + start
+        arrivals.append(arrival)
+        start = int(arrival[-1]) + gap if len(arrival) else start
+    models = [workload.model for workload in workloads]
+    return Workload(np.concatenate(arrivals), np.concatenate(models))

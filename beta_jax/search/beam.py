@@ -30,7 +30,7 @@ def beam_search(task: GreedyTask, beam: int) -> Result:
     configs = sorted(set(task.configs))
     weight = weight_table(task.problem, configs).tolist()
     memory = memory_of_device(task.problem)
-    scorer = Scorer(task.problem, task.workload, configs, len(task.configs))
+    scorer = Scorer(task.problem, [task.workload], configs, len(task.configs))
 
     def additions(filling: _Filling) -> list[_Filling]:
         found = []
@@ -52,7 +52,7 @@ def beam_search(task: GreedyTask, beam: int) -> Result:
             for g, (models, _) in enumerate(filling):
                 hosted[lane, g, list(models)] = True
         config = np.array([[config for _, config in filling] for filling in fillings], np.int32)
-        return [_Scored(*pair) for pair in zip(scorer(hosted, config).score, fillings, strict=True)]
+        return [_Scored(*pair) for pair in zip(scorer(hosted, config).score[0], fillings, strict=True)]
 
     empty: _Filling = tuple(((), configs.index(config)) for config in sorted(task.configs))
     candidates = [empty]

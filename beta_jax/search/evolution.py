@@ -12,7 +12,7 @@ from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.instances import Instances, memory_of_device, weight_table
 from beta_jax.search.result import Result
-from beta_jax.search.scoring import Scorer
+from beta_jax.search.scoring import Scorer, Scores
 from beta_jax.types import ParallelConfig, Workload
 
 MERGE, SPLIT, REPLACE = 0.08, 0.08, 0.05
@@ -68,12 +68,12 @@ def _refine(
         np.repeat(first.hosted[None], population, axis=0),
         np.repeat(first.config[None], population, axis=0),
     )
-    scorer = Scorer(problem, workload, breeding.configs, problem.cluster.num_devices)
+    scorer = Scorer(problem, [workload], breeding.configs, problem.cluster.num_devices)
     requests = np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
 
     best, best_score = first, start.score
     for generation in range(generations + 1):
-        scores = scorer(members.hosted, np.maximum(members.config, 0))
+        scores = Scores(*(of[0] for of in scorer(members.hosted, np.maximum(members.config, 0))))
         leader = int(scores.score.argmax())
         if scores.score[leader] > best_score:
             best_score = float(scores.score[leader])

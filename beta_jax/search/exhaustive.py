@@ -39,9 +39,9 @@ def _best(problem: Problem, workload: Workload) -> Result:
     for index, group in enumerate(options):
         hosted[index, list(group.models)] = True
     config = np.array([configs.index(group.config) for group in options] + [0])
-    scorer = Scorer(problem, workload, configs, lists.shape[1])
+    scorer = Scorer(problem, [workload], configs, lists.shape[1])
     chunks = np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE))
-    score = np.concatenate([scorer(hosted[chunk], config[chunk]).score for chunk in chunks])
+    score = np.concatenate([scorer(hosted[chunk], config[chunk]).score[0] for chunk in chunks])
     best = int(score.argmax())
     groups = tuple(options[i] for i in lists[best] if i < len(options))
     return Result(Placement(groups), float(score[best]), len(lists))

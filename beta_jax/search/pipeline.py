@@ -60,22 +60,25 @@ def mp_search(instances: Instances) -> list[Result]:
 
 def search_partitions(shares: Sequence[Share]) -> list[Result]:
     """`mp_search` for each share of the models and the devices, all as lanes of shared programs."""
-    tasks: list[GreedyTask] = []
-    ranges = []
-    for problem, workload, models in shares:
-        candidates = [
+    results = []
+    for filled in fill_partitions(shares):
+        best = max(filled, key=lambda result: result.score)
+        total = sum(result.num_simulations for result in filled)
+        results.append(Result(best.placement, best.score, total))
+    return results
+
+
+def fill_partitions(shares: Sequence[Share]) -> list[list[Result]]:
+    """For each share every usable group partition, in the published order, filled greedily."""
+    tasks = [
+        [
             GreedyTask(problem, workload, partition, models)
             for partition in _usable_partitions(problem, models)
         ]
-        ranges.append(range(len(tasks), len(tasks) + len(candidates)))
-        tasks += candidates
-    filled = fill_greedily(tasks)
-    results = []
-    for members in ranges:
-        best = max((filled[i] for i in members), key=lambda result: result.score)
-        total = sum(filled[i].num_simulations for i in members)
-        results.append(Result(best.placement, best.score, total))
-    return results
+        for problem, workload, models in shares
+    ]
+    filled = iter(fill_greedily(list(itertools.chain.from_iterable(tasks))))
+    return [list(itertools.islice(filled, len(own))) for own in tasks]
 
 
 def _usable_partitions(problem: Problem, models: tuple[int, ...] | None) -> list[Partition]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.result import score_counts
 from beta_jax.simulator.blocks import MAX_LANES, num_lanes_padded, pack_block, run_parallel
-from beta_jax.simulator.kernel import simulate_block
+from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
 from beta_jax.simulator.lanes import Lane
 from beta_jax.types import ParallelConfig, Workload
 
 
 class Scores(NamedTuple):
-    """What the placements achieve on the training workload.
+    """What the placements achieve on each training workload, all per lane.
 
-    score: float64 [lane], the published score. good: int64 [lane, model], good requests.
+    score: float64 [workload, lane], the published score.
+    good: int64 [workload, lane, model], good requests.
     """
 
     score: NDArray[np.float64]
@@ -36,52 +40,78 @@ class Scorer:
     def __init__(
         self,
         problem: Problem,
-        workload: Workload,
+        workloads: Sequence[Workload],
         configs: Sequence[ParallelConfig],
         num_groups: int,
     ) -> None:
-        # A block is packed once, for every configuration, with all models on every group. The
-        # deepest come first, as the first lane says how many clocks a group has.
-        everything = tuple(range(len(problem.models)))
-        deepest = sorted(configs, key=lambda config: -config.pp)
-        deepest += deepest[:1] * (-len(deepest) % num_groups)
-        lanes = [
-            Lane(
-                problem,
-                Placement(tuple(Group(c, everything) for c in deepest[i : i + num_groups])),
-                workload,
-                (0, len(workload)),
-            )
-            for i in range(0, len(deepest), num_groups)
+        self._num_requests = np.array([len(workload) for workload in workloads])
+        self._blocks = [
+            _pack_everything(problem, workload, configs, num_groups) for workload in workloads
         ]
-        self._shape, self._block, packed = pack_block(lanes)
-        assert packed == list(configs)
-        self._num_requests = len(workload)
 
-    def __call__(self, hosted: NDArray[np.bool_], config: NDArray[np.integer]) -> Scores:
+    def __call__(
+        self, hosted: ArrayLike, config: ArrayLike, of: Sequence[int] | None = None
+    ) -> Scores:
         """Score placements: hosted, bool [lane, group, model]; config, an index [lane, group].
 
-        Groups without a model do nothing, so any index will do there.
+        Groups without a model do nothing, so any index will do there. of: which of the workloads
+        (None: all). Arrays that are on the device stay there.
         """
-        num_lanes, num_groups, num_models = hosted.shape
+        hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
+        some = range(len(self._blocks)) if of is None else of
+        num_lanes = len(hosted)
+        tasks = [(w, start) for w in some for start in range(0, num_lanes, MAX_LANES)]
 
-        def run(start: int) -> list[np.ndarray]:
-            part = slice(start, min(start + MAX_LANES, num_lanes))
-            width = part.stop - start
-            rows, padded = self._block.hosted.shape[1], num_lanes_padded(width)
-            lanes_hosted = np.zeros((num_models + 1, rows, padded), np.bool_)
-            lanes_hosted[:-1, :num_groups, :width] = hosted[part].transpose(2, 1, 0)
-            lanes_config = np.zeros((rows, padded), np.int32)
-            lanes_config[:num_groups, :width] = config[part].T
-            arrays: dict[str, Any] = {
-                "hosted": lanes_hosted,
-                "config": lanes_config,
-                "deadline": np.repeat(self._block.deadline[:, :1], padded, axis=1),
-            }
-            counts, _ = simulate_block(self._shape, self._block._replace(**arrays))
-            return [np.asarray(array)[:-1, :width].T for array in (counts.good, counts.latency)]
+        def run(task: tuple[int, int]) -> list[NDArray[np.int64]]:
+            w, start = task
+            part = slice(start, start + MAX_LANES)
+            counts = _count(*self._blocks[w], hosted[part], config[part])
+            return [np.asarray(array) for array in (counts.good, counts.latency)]
 
-        parts = run_parallel(run, range(0, num_lanes, MAX_LANES))
-        good, latency = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        replicas = hosted.sum((1, 2))
-        return Scores(score_counts(good.sum(1), latency.sum(1), self._num_requests, replicas), good)
+        parts = run_parallel(run, tasks)
+        shape = len(some), num_lanes, hosted.shape[2]
+        # In order of workload, then lane: the parts are the rows of [workload, lane].
+        good, latency = (np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True))
+        replicas = np.asarray(hosted.sum((1, 2)))
+        requests = np.maximum(self._num_requests[list(some)], 1)[:, None]
+        return Scores(score_counts(good.sum(2), latency.sum(2), requests, replicas), good)
+
+
+def _pack_everything(
+    problem: Problem, workload: Workload, configs: Sequence[ParallelConfig], num_groups: int
+) -> tuple[BlockShape, Block]:
+    """A block for any placement: packed once, with all models on every group."""
+    everything = tuple(range(len(problem.models)))
+    # The deepest come first, as the first lane says how many clocks a group has.
+    deepest = sorted(configs, key=lambda config: -config.pp)
+    deepest += deepest[:1] * (-len(deepest) % num_groups)
+    lanes = [
+        Lane(
+            problem,
+            Placement(tuple(Group(c, everything) for c in deepest[i : i + num_groups])),
+            workload,
+            (0, len(workload)),
+        )
+        for i in range(0, len(deepest), num_groups)
+    ]
+    shape, block, packed = pack_block(lanes)
+    assert packed == list(configs)
+    return shape, block
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _count(shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array) -> Counts:
+    """The counts of placements, hosted [lane, group, model]; those of models are [lane, model]."""
+    num_lanes, num_groups, num_models = hosted.shape
+    lanes, rows = num_lanes_padded(num_lanes), block.hosted.shape[1]
+    widened: dict[str, Any] = {
+        "hosted": jnp.zeros((num_models + 1, rows, lanes), jnp.bool_)
+        .at[:-1, :num_groups, :num_lanes]
+        .set(hosted.transpose(2, 1, 0)),
+        "config": jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T),
+        "deadline": jnp.repeat(block.deadline[:, :1], lanes, axis=1),
+    }
+    counts, _ = run_block(shape, block._replace(**widened))
+    return counts._replace(
+        good=counts.good[:-1, :num_lanes].T, latency=counts.latency[:-1, :num_lanes].T
+    )
