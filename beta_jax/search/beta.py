@@ -1,43 +1,47 @@
 """`beta`: local search over whole placements, thousands of them simulated per second.
 
-It starts from what the published search finds on every partition into equal groups, and from a
-placement of the user's own; then groups may become unequal. Several of the best starts climb side
-by side: each round every one of them has some children (see `moves`), all children are simulated on
-all training workloads, and the best child replaces its parent unless it is worse. As the budget is
-used up, the climbs that lag behind are given up (successive halving; Karnin et al., "Almost optimal
-exploration in multi-armed bandits", ICML 2013), until one is left.
+It starts from what the published search finds on every partition into equal groups, from placements
+that keep model types apart, and from one of the user's own; then groups may become unequal. The
+best starts climb side by side: each round every climb has children (see `moves`), all of them are
+simulated on the training workloads, and the best child takes its parent's place unless it is worse.
+As the budget is used up, climbs that lag behind are given up, until one is left (successive
+halving; Karnin et al., "Almost optimal exploration in multi-armed bandits", ICML 2013).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
-from beta_jax.search.instances import fits_alone
+from beta_jax.search.instances import Training, workloads_of
 from beta_jax.search.moves import Codec, Placements, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.pipeline import fill_partitions
 from beta_jax.search.result import Result
 from beta_jax.search.scoring import Scorer
+from beta_jax.search.separation import divisions_of, make_buckets, separate
 from beta_jax.simulator.lanes import padded_size
 from beta_jax.types import ParallelConfig, Workload
-from beta_jax.workload import join
 
-MAX_STARTS = 4
+CLIMBS = 4
+"""Starts that are climbed from."""
+DIVISIONS = 4
+"""Divisions of the devices among model types that are tried as starts, the most balanced ones."""
 CHILDREN = 128
-"""Children per round: two full blocks of the simulator."""
+"""Simulated per round and training workload: two full blocks."""
 SCREENED = 4
-"""With that many training workloads or more, so many times as many children meet one of them, and
-the best of these meet all."""
-
-Training = Workload | Sequence[Workload]
+"""With this many training workloads, this many times as many children meet one of them, the
+workloads in turn, and only those that do best there meet them all."""
+Budget = Callable[[int], float]
+"""From the simulations done to the share of the budget that is used up."""
 
 
 def beta(
@@ -48,105 +52,166 @@ def beta(
     worst_share: float = 1.0,
     fairness: float = 0.0,
     start_from: Placement | None = None,
-    max_bytes_moved: int | None = None,
+    max_bytes_moved: float | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """The best of `mp_search`, then improved by local search; see the module.
+    """Placements of unequal groups, for one training workload or several; never below `mp-search`.
+
+    budget_simulations: how many simulations to climb for, a placement under one workload each;
+    budget_s: or how many seconds, which is not reproducible (the starts are always finished).
+    worst_share, fairness: see `Objective`. start_from: improve this placement, too; with
+    max_bytes_moved only this one, by changes that load at most so many bytes of weights in all.
+    Raises ValueError for values out of range.
     """
+    if budget_simulations < 0 or (budget_s is not None and not budget_s >= 0):
+        raise ValueError(f"budgets must be >= 0, got {budget_simulations} and {budget_s}")
+    if max_bytes_moved is not None and start_from is None:
+        raise ValueError("max_bytes_moved bounds changes of a placement: give start_from, too")
     objective = Objective(worst_share, fairness)
-    return [
-        _Climb(problem, [training] if isinstance(training, Workload) else list(training), objective, start_from, max_bytes_moved, seed).run(
-            budget_simulations, budget_s
-        )
-        for problem, training in instances
-    ]
+    results = []
+    for problem, training in instances:
+        begin = time.perf_counter()
+        workloads = workloads_of(training)
+        starts, num_simulations = [], 0
+        if start_from is not None:
+            start_from.check(problem)
+            starts.append(start_from)
+        if max_bytes_moved is None:
+            found, num_simulations = _starts(problem, workloads)
+            starts += found
+        climb = _Climb(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
+        if budget_s is None:
+            climb.run(lambda done: done / max(budget_simulations, 1), seed)
+        else:
+            climb.run(lambda _: (time.perf_counter() - begin) / max(budget_s, 1e-9), seed)
+        results.append(climb.result())
+    return results
+
+
+def _starts(problem: Problem, workloads: Sequence[Workload]) -> tuple[list[Placement], int]:
+    """Placements to start from, and the simulations it took to find them."""
+    [filled] = fill_partitions([(problem, workloads_of_one(problem, workloads), None)])
+    starts = [result.placement for result in filled]
+    num = sum(r.num_simulations for r in filled) * len(workloads)
+    buckets = make_buckets(problem)
+    first = workloads[0]
+    if len(buckets) > 1 and len(buckets) <= problem.cluster.num_devices:
+        requests = np.bincount(first.model[first.model >= 0], minlength=len(problem.models))
+        divisions, imbalance = divisions_of(problem, buckets, requests)
+        order = np.argsort(imbalance, kind="stable")[:DIVISIONS]
+        starts += separate(problem, first, [divisions[i] for i in order])
+    return starts, num
+
+
+def workloads_of_one(problem, workloads):
+    from beta_jax.workload import join
+
+    return workloads[0] if len(workloads) == 1 else join(workloads, 60.0)
 
 
 class _Climb:
-    def __init__(self, problem, workloads, objective, start_from, max_bytes_moved, seed):
-        self.problem, self.workloads, self.objective = problem, workloads, objective
-        self.begin = time.perf_counter()
-        self.key = jax.random.key(seed)
-        configs = usable_configs(problem)
-        joined = workloads[0] if len(workloads) == 1 else join(workloads, 60)
-        [filled] = fill_partitions([(problem, joined, None)])
-        self.filled = filled
-        filled = sorted(filled, key=lambda r: -r.score)
-        starts = [r.placement for r in filled[:MAX_STARTS]]
-        most = max(len(p.groups) for p in starts)
-        G = padded_size(min(problem.cluster.num_devices, most + 2), 4)
-        G = max(G, most)
-        configs = sorted({*configs, *(g.config for p in starts for g in p.groups)})
-        self.codec = Codec(problem, configs, G)
-        self.space = make_space(problem, configs)
-        self.none = len(configs)
-        self.scorer = Scorer(problem, workloads, configs, G)
-        self.requests = np.array(
+    """The climbs of one problem: `parents` are where they stand, best or not."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        workloads: Sequence[Workload],
+        objective: Objective,
+        starts: Sequence[Placement],
+        num_simulations: int,
+        max_bytes_moved: float | None,
+    ) -> None:
+        self._objective = objective
+        configs = sorted(
+            {*_configs(problem), *(group.config for start in starts for group in start.groups)}
+        )
+        most = max(len(start.groups) for start in starts)
+        self._requests = np.array(
             [np.bincount(w.model[w.model >= 0], minlength=len(problem.models)) for w in workloads]
         )
-        self.parents = self.codec.encode(starts)
-        self.num_simulations = sum(r.num_simulations for r in filled)
-        self.score, self.good = self.evaluate(self.parents)
-        self.history = [(self.num_simulations, float(self.score.max()))]
+        self._num_simulations = num_simulations
+        G = padded_size(most, 4)
+        self._scorer = Scorer(problem, workloads, configs, G)
+        self._none = len(configs)
+        codec = Codec(problem, configs, G)
+        encoded = codec.encode(starts)
+        score, good = self._evaluate(encoded)
+        order = np.argsort(-score, kind="stable")[:CLIMBS]
+        most = max(len(starts[i].groups) for i in order)
+        G = padded_size(max(most, min(most + 2, problem.cluster.num_devices)), 4)
+        self._scorer = Scorer(problem, workloads, configs, G)
+        self._codec = Codec(problem, configs, G)
+        self._space = make_space(problem, configs)
+        self._parents = self._codec.encode([starts[i] for i in order])
+        self._score, self._good = score[order], good[order]
+        self.history = [(self._num_simulations, float(self._score.max()))]
 
-    def evaluate(self, placements, of=None):
-        scores = self.scorer(placements.hosted, jnp.minimum(placements.config, self.none - 1), of)
-        some = range(len(self.workloads)) if of is None else of
-        self.num_simulations += len(some) * len(placements.config)
-        return self.objective(scores, self.requests[list(some)]), scores.good.sum(0)
+    def _evaluate(
+        self, placements: Placements, of: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The objective [lane] and the good requests [lane, model]."""
+        config = jnp.minimum(placements.config, self._none - 1)
+        scores = self._scorer(placements.hosted, config, of)
+        requests = self._requests if of is None else self._requests[list(of)]
+        self._num_simulations += len(requests) * len(config)
+        return self._objective(scores, requests), scores.good.sum(0)
 
-    def run(self, budget_simulations, budget_s):
-        lanes = CHILDREN
-        W = len(self.workloads)
-        begin = self.num_simulations
-        turn = 0
-        while True:
-            f = (self.num_simulations - begin) / budget_simulations
-            if budget_s is not None:
-                f = (time.perf_counter() - self.begin) / budget_s
-            if f >= 1:
-                break
-            alive = max(1, len(self.score) >> int(4 * f))
-            top = np.argsort(-self.score, kind="stable")[:alive]
-            self.key, key = jax.random.split(self.key)
-            need = jnp.asarray(self.requests.sum(0) - self.good, jnp.float64)
-            if W >= SCREENED:
-                parent_of = np.resize(top, lanes * SCREENED)
-                kids = children(key, self.space, self.parents, need, jnp.asarray(parent_of))
-                of = [turn % W]; turn += 1
-                s, _ = self.evaluate(kids, of)
-                p, _ = self.evaluate(Placements(self.parents.hosted, self.parents.config), of)
-                gain = s - p[parent_of]
-                keep = np.concatenate([own[np.argsort(-gain[own], kind="stable")[: lanes // alive]] for own in (np.flatnonzero(parent_of == q) for q in top)])
-                kids = jax.tree.map(lambda a: a[jnp.asarray(keep)], kids)
-                parent_of = parent_of[keep]
-            else:
-                parent_of = np.resize(top, lanes)
-                kids = children(key, self.space, self.parents, need, jnp.asarray(parent_of))
-            s, good = self.evaluate(kids)
-            source = np.arange(len(self.score))
-            for p in top:
-                own = np.flatnonzero(parent_of == p)
-                j = own[s[own].argmax()]
-                if s[j] >= self.score[p]:
-                    source[p] = len(self.score) + j
-                    self.score[p], self.good[p] = s[j], good[j]
-            self.parents = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[jnp.asarray(source)], self.parents, kids)
-            if self.score.max() > self.history[-1][1]:
-                self.history.append((self.num_simulations, float(self.score.max())))
-        j = int(self.score.argmax())
-        return Result(self.codec.decode(self.parents, j), float(self.score[j]), self.num_simulations)
+    def run(self, used: Budget, seed: int) -> None:
+        key, begin, turn = jax.random.key(seed), self._num_simulations, 0
+        while (share := used(self._num_simulations - begin)) < 1:
+            alive = max(1, len(self._score) >> int(4 * share))
+            top = np.argsort(-self._score, kind="stable")[:alive]
+            key, own = jax.random.split(key)
+            self._round(own, top, turn)
+            turn += 1
+
+    def _round(self, key, top, turn):
+        num = CHILDREN
+        screen = len(self._requests) >= SCREENED
+        if screen:
+            num *= SCREENED
+        parent_of = np.resize(top, num)
+        need = jnp.asarray(self._requests.sum(0) - self._good, jnp.float64)
+        kids = children(key, self._space, self._parents, need, jnp.asarray(parent_of))
+        if screen:
+            of = [turn % len(self._requests)]
+            score, _ = self._evaluate(kids, of)
+            keep = np.concatenate([own[np.argsort(-score[own], kind="stable")[: CHILDREN // len(top)]] for own in (np.flatnonzero(parent_of == q) for q in top)])
+            kids = jax.tree.map(lambda a: a[jnp.asarray(keep)], kids)
+            parent_of = parent_of[keep]
+        score, good = self._evaluate(kids)
+        source = np.arange(len(self._score))
+        for parent in top:
+            own = np.flatnonzero(parent_of == parent)
+            best = own[score[own].argmax()]
+            if score[best] >= self._score[parent]:
+                source[parent] = len(source) + best
+                self._score[parent], self._good[parent] = score[best], good[best]
+        self._parents = _take(self._parents, kids, jnp.asarray(source))
+        if self._score.max() > self.history[-1][1]:
+            self.history.append((self._num_simulations, float(self._score.max())))
+
+    def result(self):
+        j = int(self._score.argmax())
+        return Result(self._codec.decode(self._parents, j), float(self._score[j]), self._num_simulations)
 
 
-def usable_configs(problem: Problem) -> list[ParallelConfig]:
+@jax.jit
+def _take(parents: Placements, kids: Placements, source: jax.Array) -> Placements:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b])[source], parents, kids)
+
+
+def _configs(problem: Problem) -> set[ParallelConfig]:
+    """Configurations to search: within a node, or of whole nodes."""
     cluster = problem.cluster
-    kinds = {model.type for model in problem.models}
-    return sorted(
-        {
-            c
-            for kind in kinds
-            for c in problem.profile.configs(kind)
-            if c.num_devices <= cluster.num_devices
-            and (c.num_devices <= cluster.devices_per_node or c.num_devices % cluster.devices_per_node == 0)
-        }
-    )
+    return {
+        config
+        for kind in {model.type for model in problem.models}
+        for config in problem.profile.configs(kind)
+        if config.num_devices <= cluster.num_devices
+        and config.pp <= MAX_PIPELINE_STAGES
+        and (
+            config.num_devices <= cluster.devices_per_node
+            or config.num_devices % cluster.devices_per_node == 0
+        )
+    }

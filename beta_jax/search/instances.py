@@ -55,3 +55,11 @@ def nominal_rates(policy: str, problem: Problem) -> NDArray[np.float64]:
     if not rates.any():
         raise ValueError(f"{policy} plans from nominal rates; every model's rate_rps is 0")
     return rates
+
+
+Training = Workload | Sequence[Workload]
+"""One training workload, or several that are equally likely."""
+
+
+def workloads_of(training: Training) -> list[Workload]:
+    return [training] if isinstance(training, Workload) else list(training)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from beta_jax.placement import Placement, Schedule
 from beta_jax.search.instances import Instances
 from beta_jax.simulator import simulate
@@ -39,10 +41,11 @@ def published_score(
     return float(score_counts(good, latency_ticks, num_requests, replicas))
 
 
-def score_counts(good: Any, latency_ticks: Any, num_requests: int, num_replicas: Any) -> Any:
-    """`published_score` from counts, numbers or arrays of equal shape."""
-    attainment = good / max(num_requests, 1)
-    latency_mean_s = latency_ticks / TICKS_PER_SECOND / max(num_requests, 1)
+def score_counts(good: Any, latency_ticks: Any, num_requests: Any, num_replicas: Any) -> Any:
+    """`published_score` from counts, numbers or arrays that broadcast."""
+    num_requests = np.maximum(num_requests, 1)
+    attainment = good / num_requests
+    latency_mean_s = latency_ticks / TICKS_PER_SECOND / num_requests
     return attainment - latency_mean_s / 10_000 + num_replicas / 1_000_000
 
 

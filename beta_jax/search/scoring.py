@@ -73,7 +73,7 @@ class Scorer:
         # In order of workload, then lane: the parts are the rows of [workload, lane].
         good, latency = (np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True))
         replicas = np.asarray(hosted.sum((1, 2)))
-        requests = np.maximum(self._num_requests[list(some)], 1)[:, None]
+        requests = self._num_requests[list(some), None]
         return Scores(score_counts(good.sum(2), latency.sum(2), requests, replicas), good)
 
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
@@ -108,24 +109,51 @@ def make_buckets(problem: Problem) -> list[Bucket]:
 
 def balanced_divisions(problem: Problem, buckets: Sequence[Bucket]) -> list[Division]:
     """Divisions whose throughput, bucket by bucket, is not too far from the traffic's shares."""
-    cluster, profile = problem.cluster, problem.profile
-    counts = list(divide(cluster.num_devices, len(buckets), cluster.devices_per_node))
-    rates = nominal_rates("mp-search-sep", problem)
-    traffic = np.array([rates[list(bucket)].sum() for bucket in buckets]) / rates.sum()
-    types = [problem.models[bucket[0]].type for bucket in buckets]
-    latency_s = [profile.single_device_latency_s(kind) for kind in types]
-    throughput = np.array(counts, np.float64).reshape(-1, len(buckets)) / latency_s
-    imbalance = np.abs(throughput / throughput.sum(1, keepdims=True) - traffic).max(1)
+    divisions, imbalance = divisions_of(
+        problem, buckets, nominal_rates("mp-search-sep", problem)
+    )
     kept = imbalance < IMBALANCES[0]
     for bound in IMBALANCES[1:]:
         if kept.sum() < FEW_DIVISIONS or not (imbalance < bound).any():
             break
         kept = imbalance < bound
-    return [
-        tuple(zip(buckets, count, strict=True))
-        for count, keep in zip(counts, kept, strict=True)
-        if keep
+    return [division for division, keep in zip(divisions, kept, strict=True) if keep]
+
+
+def divisions_of(
+    problem: Problem, buckets: Sequence[Bucket], traffic: NDArray[np.floating]
+) -> tuple[list[Division], NDArray[np.float64]]:
+    """All divisions, and how far the throughput of each is from the traffic, float64 [division].
+
+    traffic: [model], rates or numbers of requests. A division's imbalance is the largest
+    difference, over the buckets, between the share of the throughput and that of the traffic.
+    """
+    cluster, profile = problem.cluster, problem.profile
+    counts = list(divide(cluster.num_devices, len(buckets), cluster.devices_per_node))
+    demand = np.array([traffic[list(bucket)].sum() for bucket in buckets]) / traffic.sum()
+    types = [problem.models[bucket[0]].type for bucket in buckets]
+    latency_s = [profile.single_device_latency_s(kind) for kind in types]
+    throughput = np.array(counts, np.float64).reshape(-1, len(buckets)) / latency_s
+    imbalance = np.abs(throughput / throughput.sum(1, keepdims=True) - demand).max(1)
+    return [tuple(zip(buckets, count, strict=True)) for count in counts], imbalance
+
+
+def separate(
+    problem: Problem, workload: Workload, divisions: Sequence[Division]
+) -> list[Placement]:
+    """A placement for each division: every bucket by `mp_search` on its own devices."""
+    shares = list(dict.fromkeys(share for division in divisions for share in division))
+    parts = [
+        dataclasses.replace(
+            problem, cluster=dataclasses.replace(problem.cluster, num_devices=devices)
+        )
+        for _, devices in shares
     ]
+    found = search_partitions(
+        [(part, workload, bucket) for part, (bucket, _) in zip(parts, shares, strict=True)]
+    )
+    of = dict(zip(shares, found, strict=True))
+    return [_join(of[share] for share in division) for division in divisions]
 
 
 def divide(num_devices: int, num_buckets: int, node: int) -> Iterator[tuple[int, ...]]:
