@@ -42,7 +42,9 @@ _EXPORTS = {
         "simulate",
     ),
     "traces": ("TraceError", "load_trace", "replay"),
-    "metrics": ("latency_summary",),
+    "metrics": ("latency_summary", "utilisation"),
+    "misses": ("MissReason", "miss_reasons"),
+    "timeline": ("write_timeline",),
     "search": (
         "POLICIES",
         "Result",
