@@ -264,3 +264,36 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         paths.append(stem.with_suffix(f".{kind}"))
         output.write(paths[-1], buffer.getvalue())
     return paths
+
+
+def draw_scores(table: Path, stem: Path) -> list[Path]:
+    """How far simulated averages are from the exact ones, in standard errors, one row each.
+
+    table: CSV with case, quantity, difference_in_se (empty for what has none), verdict.
+    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    """
+    columns = ("case", "quantity", "difference_in_se", "verdict")
+    rows = [row for row in tables.read_csv(table, columns) if row["difference_in_se"]]
+    limit = 4.0
+    with _style():
+        figure = _figure(7.0, 0.21 * len(rows) + 1.0)
+        axes = figure.subplots()
+        axes.axvspan(-limit, limit, color="0.93", zorder=0)
+        axes.axvline(0, color="0.5", linewidth=0.8, zorder=1)
+        for y, row in enumerate(rows):
+            score, failed = float(row["difference_in_se"]), row["verdict"] != "pass"
+            shown = max(min(score, 1.5 * limit), -1.5 * limit)
+            axes.plot(
+                shown,
+                y,
+                marker="X" if failed else "o",
+                color=BETA_COLOUR if failed else COLOURS[0],
+                markersize=7 if failed else 5,
+            )
+        axes.set_yticks(range(len(rows)), [f"{r['case']}: {r['quantity']}" for r in rows])
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(-1.6 * limit, 1.6 * limit))
+        axes.set_xlabel("simulated minus exact (standard errors)")
+        axes.tick_params(axis="y", length=0)
+        passed = f"grey: within {limit:g} standard errors, passes"
+        _add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
+        return save(figure, stem)
