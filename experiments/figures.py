@@ -45,6 +45,17 @@ STYLE: Any = {
 COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
 """What a table must have to be drawn; further rows of a point are its replications."""
 COLUMNS_PER_ROW = 4
+SERVICE_FILES = (
+    "summary.csv",
+    "models.csv",
+    "groups.csv",
+    "latencies.csv",
+    "misses.csv",
+    "utilisation.csv",
+    "utilisation.pdf",
+    "utilisation.png",
+)
+"""What every report on a service consists of, besides its own figure."""
 Row = Mapping[str, Any]
 
 
@@ -242,28 +253,39 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
-def _style() -> AbstractContextManager[None]:
-    import matplotlib
+def draw_utilisation(table: Path, stem: Path) -> list[Path]:
+    """How busy every group is over time, as colours: a panel per placement, a row per group.
 
-    return matplotlib.rc_context(STYLE)
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    # Not pyplot: it would look for a display and keep every figure alive.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), layout="constrained")
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write PDF and PNG, without the dates that would make equal pictures differ."""
-    paths = []
-    for kind, stamp in (("pdf", "CreationDate"), ("png", "Software")):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
-        paths.append(stem.with_suffix(f".{kind}"))
-        output.write(paths[-1], buffer.getvalue())
-    return paths
+    table: CSV with placement, group, from_s, to_s, utilisation (NaN where there is no such group).
+    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    """
+    rows = tables.read_csv(table, ("placement", "group", "from_s", "to_s", "utilisation"))
+    placements = list(dict.fromkeys(row["placement"] for row in rows))
+    own = {name: [row for row in rows if row["placement"] == name] for name in placements}
+    heights = [len({row["group"] for row in own[name]}) for name in placements]
+    with _style():
+        inches = [min(max(0.22 * height, 0.5), 8.0) for height in heights]
+        figure = _figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
+        grid = figure.subplots(len(placements), 1, squeeze=False, height_ratios=inches)
+        for axes, name, height in zip(grid[:, 0], placements, heights, strict=True):
+            values = [100 * float(row["utilisation"]) for row in own[name]]
+            width = len(values) // height
+            image = axes.pcolormesh(
+                [float(row["from_s"]) for row in own[name][:width]]
+                + [float(own[name][width - 1]["to_s"])],
+                [group - 0.5 for group in range(height + 1)],
+                [values[i * width : (i + 1) * width] for i in range(height)],
+                cmap="viridis",
+                vmin=0,
+                vmax=100,
+                rasterized=True,
+            )
+            axes.invert_yaxis()
+            axes.set(ylabel="Group", title=name if len(placements) > 1 else "")
+            axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        grid[-1, 0].set_xlabel("Time (s)")
+        figure.colorbar(image, ax=grid, label="Utilisation (%)", aspect=15)
+        return save(figure, stem)
 
 
 def draw_scores(table: Path, stem: Path) -> list[Path]:
@@ -297,3 +319,27 @@ def draw_scores(table: Path, stem: Path) -> list[Path]:
         passed = f"grey: within {limit:g} standard errors, passes"
         _add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
         return save(figure, stem)
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+def _figure(width_in: float, height_in: float) -> Figure:
+    # Not pyplot: it would look for a display and keep every figure alive.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write PDF and PNG, without the dates that would make equal pictures differ."""
+    paths = []
+    for kind, stamp in (("pdf", "CreationDate"), ("png", "Software")):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
+        paths.append(stem.with_suffix(f".{kind}"))
+        output.write(paths[-1], buffer.getvalue())
+    return paths

@@ -58,8 +58,8 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     ]
     if failed:
         raise SelfCheckError(
-            f"{len(failed)} of {len(rows)} checks failed: {'; '.join(failed)}. Results of this "
-            "installation cannot be trusted"
+            f"{len(failed)} of {len(rows)} checks failed: {'; '.join(failed[:3])}"
+            f"{', ...' * (len(failed) > 3)}; results of this installation cannot be trusted"
         )
     print(f"all {len(rows)} checks passed")
 
