@@ -102,42 +102,44 @@ def _of_segment(
             fits[hosted, index] = alone <= deadline[hosted]
 
     reason = np.full(len(arrival), IN_TIME, np.int8)
-    missed = np.flatnonzero(~good)
-    sent = group[missed] >= 0
-    reason[missed[~sent]] = MissReason.NO_REPLICA
-    missed = missed[sent]
-    to_model, to_group = model[missed], group[missed]
-    fit = fits[to_model, to_group]
-    reason[missed] = np.where(
-        fit,
-        MissReason.BEHIND_OTHER,
-        np.where(fits[to_model].any(1), MissReason.UNFIT_GROUP, MissReason.SLO_TOO_SHORT),
-    )
-    queued = missed[fit]
-    for hosted, index in np.unique(np.stack([model[queued], group[queued]]), axis=1).T:
-        here = (model == hosted) & (group == index)
-        late = _behind_own(
-            arrival[here & good],
-            arrival[queued][here[queued]],
-            np.searchsorted(np.flatnonzero(here & good), queued[here[queued]]),
-            model_ticks(problem, int(hosted), placement.groups[index]),
-            deadline[hosted] - overhead_ticks(problem),
-        )
-        reason[queued[here[queued]][late]] = MissReason.BEHIND_OWN
+    reason[~good & (group < 0)] = MissReason.NO_REPLICA
+    sent = np.flatnonzero(group >= 0)
+    place = group[sent].astype(np.int64) * len(problem.models) + model[sent]
+    order = np.argsort(place, kind="stable")
+    sent = sent[order]
+    for which, first, count in zip(
+        *np.unique(place[order], return_index=True, return_counts=True), strict=True
+    ):
+        index, hosted = divmod(int(which), len(problem.models))
+        here = sent[first : first + count]
+        accepted, missed = here[good[here]], here[~good[here]]
+        if not fits[hosted].any():
+            reason[missed] = MissReason.SLO_TOO_SHORT
+        elif not fits[hosted, index]:
+            reason[missed] = MissReason.UNFIT_GROUP
+        elif len(missed):
+            behind_own = _late_behind(
+                arrival[accepted],
+                arrival[missed],
+                np.searchsorted(accepted, missed),
+                model_ticks(problem, hosted, placement.groups[index]),
+                deadline[hosted] - overhead_ticks(problem),
+            )
+            reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
     return reason
 
 
-def _behind_own(
+def _late_behind(
     accepted: NDArray[np.int64],
     arrival: NDArray[np.int64],
     earlier: NDArray[np.int64],
     cost: NDArray[np.int64],
     longest: np.int64,
 ) -> NDArray[np.bool_]:
-    """Which requests of a model are late after those of its own alone, bool [request].
+    """Which requests of a model are late after others of its own, bool [request].
 
-    accepted: arrivals of the requests that the group served, [accepted]. earlier: how many of them
-    came before each of the requests. cost: [stage]; longest: the longest time the stages may take.
+    accepted: arrivals of those that the group served, [accepted]. earlier: how many of these came
+    before each of the requests. cost: [stage]. longest: how long the stages may take in all.
     """
     _, end = run_stages(accepted, np.tile(cost, (len(accepted), 1)))
     clock = np.concatenate([np.full((1, len(cost)), np.iinfo(np.int64).min), end])[earlier]
