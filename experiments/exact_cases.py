@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ RATES_RPS = (0.2, 0.3, 0.5)
 ALL = (0, 1, 2)
 FOREVER = float("inf")
 WARMUP_S = 400.0
-"""Left out at both ends: many relaxation times of the most loaded system, at 0.8."""
+"""Many relaxation times of the most loaded of `cases`, at 0.8."""
 STANDARD_ERRORS = 4.0
 """By chance a check differs by more once in 4000 times, with 48 replications."""
 WORKLOADS_AT_ONCE = 8
@@ -67,9 +67,17 @@ def found_present(outcome: Outcome) -> float:
     return float((np.arange(len(left)) - left)[slice(*outcome.counted)].mean())
 
 
-def compare(replications: int, duration_s: float, seed: int) -> list[Row]:
-    """Simulate every case on as many independent workloads; one row each, with the verdict."""
-    found = cases()
+def compare(
+    found: Sequence[Case],
+    replications: int,
+    duration_s: float,
+    seed: int,
+    warmup_s: float = WARMUP_S,
+) -> list[Row]:
+    """Simulate every case on as many independent workloads; one row each, with the verdict.
+
+    warmup_s: left out at both ends; many relaxation times of the most loaded system.
+    """
     systems = Systems(stages for case in found for stages, _ in case.groups)
     problems = [systems.problem(case.slo_s) for case in found]
     placements = [systems.placement(case.groups) for case in found]
@@ -85,7 +93,7 @@ def compare(replications: int, duration_s: float, seed: int) -> list[Row]:
             problems * len(workloads),
             placements * len(workloads),
             [workload for workload in workloads for _ in found],
-            warmup_s=WARMUP_S,
+            warmup_s=warmup_s,
             outputs="requests",
         )
         for i, outcome in enumerate(outcomes):

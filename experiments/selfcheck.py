@@ -46,7 +46,9 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         f"Python {platform.python_version()}, simulator version {SIMULATOR_VERSION}\n"
     )
     with stopwatch.part("simulate"):
-        averages = exact_cases.compare(config.replications, config.duration_s, config.seed)
+        averages = exact_cases.compare(
+            exact_cases.cases(), config.replications, config.duration_s, config.seed
+        )
         equalities = exact_equalities.compare(config.seed)
     rows: list[dict[str, Any]] = [*averages, *equalities]
     output.write(directory / FILES[0], tables.to_csv(rows))

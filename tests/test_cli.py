@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import run
 from data.examples.generate import generate
-from experiments import cases, command_line, config, output
+from experiments import cases, command_line, config, evaluate, output
 
 ROOT = Path(run.__file__).parent
 CONFIGS = ("evaluate", "quickstart", "sec6_3", "sec6_5", "selfcheck", "sweep", "trace_report")
@@ -463,7 +463,7 @@ def test_evaluate_says_why_requests_missed_and_how_busy_groups_were(main, tmp_pa
     assert (folder / "utilisation.png").stat().st_size > 5_000
 
 
-def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys):
+def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys, monkeypatch):
     assert main("--config=evaluate", "--config.timeline=60,90") == 0
     path = tmp_path / "out" / "timeline.json"
     assert f"{path}: open it at https://ui.perfetto.dev" in capsys.readouterr().out
@@ -473,6 +473,9 @@ def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys):
     assert requests == {i for i, time_s in enumerate(times) if 60 <= time_s < 90}
     assert main("--config=evaluate") == 0
     assert not path.exists()
+    monkeypatch.setattr(evaluate, "MAX_TIMELINE_REQUESTS", len(requests) - 1)
+    assert main("--config=evaluate", "--config.timeline=60,90") == 1
+    assert f"it shows 1 to {len(requests) - 1}" in capsys.readouterr().err
 
 
 def test_no_misses_are_a_table_without_rows(main, tmp_path):

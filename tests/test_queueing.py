@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import pathlib
 import re
@@ -20,6 +21,15 @@ from hypothesis import strategies as st
 
 import beta_jax
 from beta_jax import queueing
+from experiments.exact_cases import (
+    ALL,
+    FOREVER,
+    Case,
+    attainment,
+    compare,
+    latency_mean_s,
+    share_within,
+)
 
 loads = st.floats(0.01, 0.99)
 times = st.floats(1e-3, 1e3)
@@ -91,17 +101,67 @@ ANSWERS: dict[tuple[str, str], Answer] = {
 """How each named case is answered; a case that is not here fails."""
 
 
-def test_every_published_value_to_the_digits_given(shared: pathlib.Path):
+@pytest.fixture
+def published(shared: pathlib.Path) -> list[dict[str, str]]:
     path = shared / "spec" / "closed_form.csv"
     if not path.exists():
         pytest.skip(f"{path} is not there")
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) >= 112
-    for row in rows:
+    return rows
+
+
+def test_every_published_value_to_the_digits_given(published: list[dict[str, str]]):
+    for row in published:
         value = float(ANSWERS[row["case"], row["metric"]](Params(row["params"])))
         assert f"{value:.9g}" == row["value"], row
-    assert {(row["case"], row["metric"]) for row in rows} == {*ANSWERS}
+    assert {(row["case"], row["metric"]) for row in published} == {*ANSWERS}
+
+
+def simulated(row: dict[str, str]) -> Case | None:
+    """The published value as a system of one request/s: times are multiplied by the rate.
+
+    None for what has no arrivals, or service times that vary, which the simulator does not.
+    """
+    p, kind, exact = Params(row["params"]), row["case"], float(row["value"])
+    rate, measure, slo = p["lambda"][0] if "lambda" in p else 1.0, latency_mean_s, FOREVER
+    if kind.startswith(("paper_simple", "simple")):
+        first = (0,) if kind.endswith("p0.2") else (2,)
+        times, hosts = [[p("D")]] * 2, (first, tuple(m for m in ALL if m not in first))
+    elif kind == "paper_pipeline2_no_overhead":
+        times, hosts = [[p("D") / 2] * 2], (ALL,)
+    elif kind in ("M/D/1", "M/D/c"):
+        number = servers(p) if kind == "M/D/c" else 1
+        times, hosts = [[p("rho") * number]] * number, (ALL,) * number
+        exact = (exact + 1) * p("rho") * number  # of a service time of 1
+    elif "deadline_admission" in kind or kind == "pipeline_v100_bert6.7b":
+        times, hosts = [p["stages"] if "stages" in p else p["D"]], (ALL,)
+        if "slo" in p:
+            measure, slo = attainment, p("slo")
+    elif kind == "M/D/1 wait quantile":
+        times, hosts = [p["D"]], (ALL,)
+        measure = functools.partial(share_within, rate * (p("D") + exact))
+        exact = float(row["metric"].removeprefix("q"))
+    else:
+        return None
+    groups = tuple(
+        (tuple(rate * time for time in stages), hosted)
+        for stages, hosted in zip(times, hosts, strict=True)
+    )
+    if measure is latency_mean_s:
+        exact *= rate
+    return Case(kind + row["params"], row["metric"], groups, rate * slo, measure, exact)
+
+
+@pytest.mark.slow
+def test_simulations_are_within_four_standard_errors_of_every_published_value(
+    published: list[dict[str, str]],
+):
+    found = [case for row in published if (case := simulated(row)) is not None]
+    assert len(found) == 43
+    rows = compare(found, 16, 50_000.0, seed=0, warmup_s=6000.0)
+    assert not [row for row in rows if row["verdict"] != "pass"]
 
 
 # Values that are in textbooks, or follow by hand.
