@@ -90,5 +90,5 @@ def _busy_until(
     """How much of the intervals [begin, end), which do not overlap, lies before each time."""
     done = np.searchsorted(end, times)
     length = np.concatenate([[0], np.cumsum(end - begin)])
-    current = np.append(begin, np.iinfo(np.int64).max)[done]
+    current = np.append(begin, times[-1])[done]  # behind the last interval: none
     return length[done] + np.maximum(times - current, 0)

@@ -8,6 +8,7 @@ of its model, and a thread that marks the requests that the group rejected, with
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def write_timeline(
     problem: Problem,
     placement: Placement | Schedule,
     outcome: Outcome,
-    arrived_s: tuple[float, float] = (0.0, float("inf")),
+    arrived_s: tuple[float, float] = (-math.inf, math.inf),
 ) -> int:
     """Write the requests that arrive within [from, to) seconds; returns how many these are.
 
