@@ -6,16 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+
 from beta_jax.placement import load_placement
 from beta_jax.problem import Problem
 from beta_jax.profiles import load_profile
-from beta_jax.types import GB, Cluster, Rules
+from beta_jax.types import GB, Cluster, Rules, Workload
 from beta_jax.workload import read_requests
-from experiments.figures import draw_service
+from experiments.figures import SERVICE_FILES, draw_service, draw_utilisation
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
-FILES = ("summary.csv", "models.csv", "groups.csv", "latencies.csv", "evaluate.pdf", "evaluate.png")
+FILES = (*SERVICE_FILES, "timeline.json", "evaluate.pdf", "evaluate.png")
+MAX_TIMELINE_REQUESTS = 100_000
+"""They make a file of some 60 MB where groups have four stages."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +32,23 @@ class Config:
     num_devices: Annotated[int | None, "devices; none: as many as the placement uses"] = None
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
+    timeline: Annotated[
+        tuple[float, ...] | None,
+        "from,to in s: write the requests that arrive then as timeline.json, for ui.perfetto.dev",
+    ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if self.timeline is not None and not (
+            len(self.timeline) == 2 and self.timeline[0] < self.timeline[1]
+        ):
+            raise ValueError(f"timeline must be from,to with from < to, got {self.timeline}")
 
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Simulate, print and write the tables per model and per group."""
     with stopwatch.imports():
+        from beta_jax.timeline import write_timeline
         from experiments import service
         from experiments.placements import NothingPlacedError, hosts_any, statics
     with stopwatch.part("read"):
@@ -47,12 +62,32 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         if not hosts_any(placement):
             raise NothingPlacedError(f"{config.placement} hosts no model")
         workload = read_requests(input_path(config.requests), [model.name for model in models])
+    if config.timeline is not None:
+        _check_timeline(config.timeline, workload)
     name = Path(config.placement).stem
     served = service.serve(problem, {name: placement}, workload, config.warmup_s, stopwatch)
     service.report(problem, served, directory, trained_on_test=None)
+    timeline = directory / "timeline.json"
+    timeline.unlink(missing_ok=True)
+    if config.timeline is not None:
+        with stopwatch.part("timeline"):
+            begin, end = config.timeline
+            write_timeline(timeline, problem, placement, served[0].outcome, (begin, end))
+        print(f"{timeline}: open it at https://ui.perfetto.dev")
+
+
+def _check_timeline(between_s: tuple[float, ...], workload: Workload) -> None:
+    begin, end = np.searchsorted(workload.arrival_s, between_s)
+    if not 0 < end - begin <= MAX_TIMELINE_REQUESTS:
+        raise ValueError(
+            f"{end - begin} requests arrive in the {between_s[0]:g} to {between_s[1]:g} s of the "
+            f"timeline: it shows 1 to {MAX_TIMELINE_REQUESTS}, choose another stretch"
+        )
 
 
 def draw(directory: Path) -> list[Path]:
-    return draw_service(
-        directory / "models.csv", directory / "latencies.csv", directory / "evaluate"
-    )
+    tables = directory / "models.csv", directory / "latencies.csv"
+    return [
+        *draw_service(*tables, directory / "evaluate"),
+        *draw_utilisation(directory / "utilisation.csv", directory / "utilisation"),
+    ]

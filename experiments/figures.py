@@ -45,6 +45,17 @@ STYLE: Any = {
 COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
 """What a table must have to be drawn; further rows of a point are its replications."""
 COLUMNS_PER_ROW = 4
+SERVICE_FILES = (
+    "summary.csv",
+    "models.csv",
+    "groups.csv",
+    "latencies.csv",
+    "misses.csv",
+    "utilisation.csv",
+    "utilisation.pdf",
+    "utilisation.png",
+)
+"""What every report on a service consists of, besides its own figure."""
 Row = Mapping[str, Any]
 
 
@@ -239,6 +250,74 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
         _add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
+        return save(figure, stem)
+
+
+def draw_utilisation(table: Path, stem: Path) -> list[Path]:
+    """How busy every group is over time, as colours: a panel per placement, a row per group.
+
+    table: CSV with placement, group, from_s, to_s, utilisation (NaN where there is no such group).
+    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    """
+    rows = tables.read_csv(table, ("placement", "group", "from_s", "to_s", "utilisation"))
+    placements = list(dict.fromkeys(row["placement"] for row in rows))
+    own = {name: [row for row in rows if row["placement"] == name] for name in placements}
+    heights = [len({row["group"] for row in own[name]}) for name in placements]
+    with _style():
+        inches = [min(max(0.22 * height, 0.5), 8.0) for height in heights]
+        figure = _figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
+        grid = figure.subplots(len(placements), 1, squeeze=False, height_ratios=inches)
+        for axes, name, height in zip(grid[:, 0], placements, heights, strict=True):
+            values = [100 * float(row["utilisation"]) for row in own[name]]
+            width = len(values) // height
+            image = axes.pcolormesh(
+                [float(row["from_s"]) for row in own[name][:width]]
+                + [float(own[name][width - 1]["to_s"])],
+                [group - 0.5 for group in range(height + 1)],
+                [values[i * width : (i + 1) * width] for i in range(height)],
+                cmap="viridis",
+                vmin=0,
+                vmax=100,
+                rasterized=True,
+            )
+            axes.invert_yaxis()
+            axes.set(ylabel="Group", title=name if len(placements) > 1 else "")
+            axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        grid[-1, 0].set_xlabel("Time (s)")
+        figure.colorbar(image, ax=grid, label="Utilisation (%)", aspect=15)
+        return save(figure, stem)
+
+
+def draw_scores(table: Path, stem: Path) -> list[Path]:
+    """How far simulated averages are from the exact ones, in standard errors, one row each.
+
+    table: CSV with case, quantity, difference_in_se (empty for what has none), verdict.
+    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    """
+    columns = ("case", "quantity", "difference_in_se", "verdict")
+    rows = [row for row in tables.read_csv(table, columns) if row["difference_in_se"]]
+    limit = 4.0
+    with _style():
+        figure = _figure(7.0, 0.21 * len(rows) + 1.0)
+        axes = figure.subplots()
+        axes.axvspan(-limit, limit, color="0.93", zorder=0)
+        axes.axvline(0, color="0.5", linewidth=0.8, zorder=1)
+        for y, row in enumerate(rows):
+            score, failed = float(row["difference_in_se"]), row["verdict"] != "pass"
+            shown = max(min(score, 1.5 * limit), -1.5 * limit)
+            axes.plot(
+                shown,
+                y,
+                marker="X" if failed else "o",
+                color=BETA_COLOUR if failed else COLOURS[0],
+                markersize=7 if failed else 5,
+            )
+        axes.set_yticks(range(len(rows)), [f"{r['case']}: {r['quantity']}" for r in rows])
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(-1.6 * limit, 1.6 * limit))
+        axes.set_xlabel("simulated minus exact (standard errors)")
+        axes.tick_params(axis="y", length=0)
+        passed = f"grey: within {limit:g} standard errors, passes"
+        _add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
         return save(figure, stem)
 
 

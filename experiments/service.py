@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beta_jax.metrics import latency_summary
+from beta_jax.metrics import latency_summary, utilisation
+from beta_jax.misses import MissReason, miss_reasons
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
 from beta_jax.simulator import Outcome, simulate
@@ -19,6 +20,8 @@ from experiments.results import TRAINED_ON_TEST
 from experiments.timing import Stopwatch
 
 QUANTILES = np.linspace(0, 1, 201)
+TIME_BINS = 100
+REASONS = tuple(reason.name.lower() for reason in MissReason)
 Row = dict[str, Any]
 
 
@@ -52,16 +55,25 @@ def serve(
 def report(
     problem: Problem, served: Sequence[Served], directory: Path, *, trained_on_test: bool | None
 ) -> None:
-    """Write and print models.csv and groups.csv and a summary; write latencies.csv.
+    """Write the tables; print those of models, groups, and misses, and the summary.
 
     trained_on_test: whether the placements were made for these very requests; None: not known.
     """
+    misses = [miss_reasons(problem, case.placement, case.outcome).counts for case in served]
     contents = {
         "summary": [row for case in served for row in _summary_rows(case)],
         "models": [row for case in served for row in _model_rows(problem, case)],
         "groups": [row for case in served for row in _group_rows(problem, case)],
         "latencies": [row for case in served for row in _latency_rows(case)],
+        "utilisation": [row for case in served for row in _utilisation_rows(problem, case)],
     }
+    by_place = [
+        row
+        for case, counts in zip(served, misses, strict=True)
+        for row in _miss_rows(problem, case, counts)
+    ]
+    columns = ("placement", "model", "group", *REASONS)
+    output.write(directory / "misses.csv", tables.to_csv(by_place, columns))
     for row in (*contents["summary"], *contents["models"]):
         row["trained_on_test"] = trained_on_test
     for name, rows in contents.items():
@@ -69,7 +81,11 @@ def report(
     hidden = {"num_good", "latency_std_s", "latency_p90_s", "trained_on_test"} | (
         {"placement"} if len(served) == 1 else set()
     )
-    for name in ("models", "groups", "summary"):
+    contents["misses"] = [
+        {"placement": case.name} | dict(zip(REASONS, counts.sum((0, 1)).tolist(), strict=True))
+        for case, counts in zip(served, misses, strict=True)
+    ]
+    for name in ("models", "groups", "misses", "summary"):
         shown = [{k: v for k, v in row.items() if k not in hidden} for row in contents[name]]
         print(f"{name}\n{tables.to_text(shown)}\n")
     if trained_on_test:
@@ -101,6 +117,7 @@ def _model_rows(problem: Problem, case: Served) -> list[Row]:
 def _group_rows(problem: Problem, case: Served) -> list[Row]:
     """A group is known by its position; in a schedule a position is summed over the segments."""
     positions = [static.groups for static in statics(case.placement)]
+    shares = utilisation(problem, case.placement, case.outcome, 1).of_group[:, 0]
     rows = []
     for index in range(max(map(len, positions))):
         groups = [groups[index] for groups in positions if index < len(groups)]
@@ -112,8 +129,30 @@ def _group_rows(problem: Problem, case: Served) -> list[Row]:
             "models": " ".join(problem.models[model].name for model in hosted),
         }
         numbers = latency_summary(case.outcome, case.outcome.group == index)
-        rows.append({"placement": case.name} | known | numbers)
+        busy = {"utilisation": float(shares[index])}
+        rows.append({"placement": case.name} | known | numbers | busy)
     return rows
+
+
+def _miss_rows(problem: Problem, case: Served, counts: np.ndarray) -> list[Row]:
+    """A row per model and group with misses; no group where none hosts the model."""
+    names = [*(model.name for model in problem.models), "not served"]
+    groups = [*range(counts.shape[1] - 1), ""]
+    return [
+        {"placement": case.name, "model": names[m], "group": groups[g]}
+        | dict(zip(REASONS, counts[m, g].tolist(), strict=True))
+        for m, g in np.argwhere(counts.any(-1)).tolist()
+    ]
+
+
+def _utilisation_rows(problem: Problem, case: Served) -> list[Row]:
+    """Of every group in equal bins of time."""
+    edge_s, of_group = utilisation(problem, case.placement, case.outcome, TIME_BINS)
+    return [
+        {"placement": case.name, "group": group, "from_s": begin, "to_s": end, "utilisation": busy}
+        for group, shares in enumerate(of_group.tolist())
+        for begin, end, busy in zip(edge_s.tolist(), edge_s[1:].tolist(), shares, strict=False)
+    ]
 
 
 def _latency_rows(case: Served) -> list[Row]:

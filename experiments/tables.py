@@ -15,10 +15,13 @@ class ResultsError(ValueError):
     """A table that a figure is drawn from is missing or incomplete."""
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """The rows as CSV under the keys of the first; floats in full precision, newlines as `\\n`."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """The rows as CSV under the keys of the first; floats in full precision, newlines as `\\n`.
+
+    columns: the keys, for tables that may have no rows.
+    """
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

@@ -122,6 +122,52 @@ def simulate(
     )
 
 
+def miss_reasons(
+    arrival: Sequence[int],
+    model: Sequence[int],
+    slo: Sequence[float],
+    segments: Schedule,
+    outcome: Outcome,
+    request_overhead: int = REQUEST_OVERHEAD,
+) -> list[str]:
+    """Why each request missed, "" where it did not, by serving it once more in other worlds.
+
+    In turn: is there a host; is any host fast enough, all alone with the request; is the one that
+    it was sent to; does it make it there behind what that host had served of its own model only.
+    """
+
+    def in_time(t: int, m: int, group: Group, before: Sequence[int]) -> bool:
+        clock = [0] * len(group[m])
+        for earlier in before:
+            clock = run_stages(earlier, group[m], clock)
+        return run_stages(t, group[m], clock)[-1] + request_overhead - t <= slo[m]
+
+    reasons = []
+    serving = serving_segment(arrival, [start for start, _ in segments])
+    for i, (t, m, g, segment) in enumerate(
+        zip(arrival, model, outcome.group, serving, strict=True)
+    ):
+        groups = segments[segment][1]
+        hosts = [group for group in groups if m in group]
+        if outcome.good[i]:
+            reasons.append("")
+        elif not hosts:
+            reasons.append("NO_REPLICA")
+        elif not any(in_time(t, m, group, []) for group in hosts):
+            reasons.append("SLO_TOO_SHORT")
+        elif not in_time(t, m, groups[g], []):
+            reasons.append("UNFIT_GROUP")
+        else:
+            own = [
+                arrival[j]
+                for j in range(i)
+                if (model[j], outcome.group[j], serving[j]) == (m, g, segment) and outcome.good[j]
+            ]
+            behind_own = not in_time(t, m, groups[g], own)
+            reasons.append("BEHIND_OWN" if behind_own else "BEHIND_OTHER")
+    return reasons
+
+
 def count(index: Sequence[int], size: int, good: Sequence[bool] | None = None) -> list[int]:
     """How many requests have each index (a model, a group), only the good ones if `good` is given.
 

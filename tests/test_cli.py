@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 import run
 from data.examples.generate import generate
-from experiments import cases, command_line, config, output
+from experiments import cases, command_line, config, evaluate, output
 
 ROOT = Path(run.__file__).parent
-CONFIGS = ("evaluate", "quickstart", "sec6_3", "sec6_5", "sweep", "trace_report")
+CONFIGS = ("evaluate", "quickstart", "sec6_3", "sec6_5", "selfcheck", "sweep", "trace_report")
 ONE_POINT = ["--config", "sec6_3", "--config.rates=2", "--config.cvs=", "--config.slo_scales="]
 ONE_POINT += ["--config.duration_s=100", "--config.policies=mp-equal-4-4,mp-search"]
 Main = Callable[..., int]
@@ -443,6 +443,49 @@ def test_evaluate_takes_a_schedule_of_placements(main, tmp_path):
     assert summary["layout"].startswith("2 segments")
 
 
+def test_evaluate_says_why_requests_missed_and_how_busy_groups_were(main, tmp_path, capsys):
+    assert main("--config=evaluate") == 0
+    folder = tmp_path / "out"
+    (summary,) = rows(folder / "summary.csv")
+    reasons = ("no_replica", "slo_too_short", "unfit_group", "behind_own", "behind_other")
+    misses = rows(folder / "misses.csv")
+    assert {row["group"] for row in misses} == {"0"}
+    missed = {row["model"]: sum(int(row[reason]) for reason in reasons) for row in misses}
+    for row in rows(folder / "models.csv"):
+        assert missed[row["model"]] == int(row["num_requests"]) - int(row["num_good"])
+    printed = capsys.readouterr().out
+    assert f"\n{'  '.join(reasons)}\n" in printed
+    assert sum(missed.values()) == int(summary["num_requests"]) - int(summary["num_good"])
+    (group,) = rows(folder / "groups.csv")
+    bins = rows(folder / "utilisation.csv")
+    mean = sum(float(row["utilisation"]) for row in bins) / len(bins)
+    assert float(group["utilisation"]) == pytest.approx(mean, rel=1e-9)
+    assert (folder / "utilisation.png").stat().st_size > 5_000
+
+
+def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys, monkeypatch):
+    assert main("--config=evaluate", "--config.timeline=60,90") == 0
+    path = tmp_path / "out" / "timeline.json"
+    assert f"{path}: open it at https://ui.perfetto.dev" in capsys.readouterr().out
+    events = json.loads(path.read_text())["traceEvents"]
+    requests = {event["args"]["request"] for event in events if event["ph"] != "M"}
+    times = [float(row["arrival_s"]) for row in rows(ROOT / "data" / "examples" / "requests.csv")]
+    assert requests == {i for i, time_s in enumerate(times) if 60 <= time_s < 90}
+    assert main("--config=evaluate") == 0
+    assert not path.exists()
+    monkeypatch.setattr(evaluate, "MAX_TIMELINE_REQUESTS", len(requests) - 1)
+    assert main("--config=evaluate", "--config.timeline=60,90") == 1
+    assert f"it shows 1 to {len(requests) - 1}" in capsys.readouterr().err
+
+
+def test_no_misses_are_a_table_without_rows(main, tmp_path):
+    requests = tmp_path / "requests.csv"
+    requests.write_text("arrival_s,model\n0,bert-2.6b-0\n")
+    assert main("--config=evaluate", f"--config.requests={requests}") == 0
+    assert rows(tmp_path / "out" / "misses.csv") == []
+    assert (tmp_path / "out" / "misses.csv").read_text().startswith("placement,model,group,no_rep")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -463,6 +506,9 @@ def test_evaluate_takes_a_schedule_of_placements(main, tmp_path):
         (["--config=evaluate", "--config.placement={row}"], "not JSON"),
         (["--config=evaluate", "--config.profile={row}"], "row.csv"),
         (["--config=evaluate", "--config.warmup_s=1000"], "warm-up"),
+        (["--config=evaluate", "--config.timeline=1000,2000"], "0 requests arrive in the 1000 to"),
+        (["--config=evaluate", "--config.timeline=60"], "timeline must be from,to"),
+        (["--config=evaluate", "--config.timeline=60,30"], "timeline must be from,to"),
     ],
 )
 def test_bad_files_end_in_one_line_and_write_nothing(arguments, expected, main, tmp_path, capsys):

@@ -196,6 +196,39 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
     assert drawn[0].get_supxlabel() == "trained on the test traffic"
 
 
+def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, drawn):
+    table = tmp_path / "utilisation.csv"
+    keys = ("placement", "group", "from_s", "to_s", "utilisation")
+    busy = {"beta": [[0.5, 1.0]], "sr": [[0.25, 0.0], [float("nan"), 0.75]]}
+    rows = [
+        dict(zip(keys, (name, group, 10 * i, 10 * i + 10, share), strict=True))
+        for name, groups in busy.items()
+        for group, shares in enumerate(groups)
+        for i, share in enumerate(shares)
+    ]
+    table.write_text(tables.to_csv(rows))
+    figures.draw_utilisation(table, tmp_path / "utilisation")
+    upper, lower, bar = drawn[0].axes
+    assert (upper.get_title(), lower.get_title()) == ("beta", "sr")
+    assert upper.collections[0].get_array().ravel().tolist() == [50, 100]
+    shown = lower.collections[0].get_array()
+    assert shown.shape == (2, 2) and shown.mask.tolist() == [[False, False], [True, False]]
+    assert lower.get_xlabel() == "Time (s)" and bar.get_ylabel() == "Utilisation (%)"
+    assert lower.get_ylim()[0] > lower.get_ylim()[1]  # group 0 on top
+
+
+def test_scores_beyond_the_limit_stand_out_and_stay_inside(tmp_path, drawn):
+    table = tmp_path / "selfcheck.csv"
+    keys = ("case", "quantity", "difference_in_se", "verdict")
+    values = [("a", "q", 1.0, "pass"), ("b", "q", float("inf"), "FAIL"), ("c", "q", None, "pass")]
+    table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
+    figures.draw_scores(table, tmp_path / "selfcheck")
+    (axes,) = drawn[0].axes
+    marks = [line for line in axes.lines if line.get_marker() in ("o", "X")]
+    assert [(line.get_marker(), *line.get_xdata()) for line in marks] == [("o", 1.0), ("X", 6.0)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a: q", "b: q"]
+
+
 def test_tables_keep_full_precision_and_line_up():
     rows = [{"name": "a", "x": 1 / 3}, {"name": "long", "x": float("nan")}]
     assert tables.to_csv(rows) == "name,x\na,0.3333333333333333\nlong,nan\n"

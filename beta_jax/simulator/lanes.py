@@ -93,7 +93,7 @@ def make_cases(
         placement.check(problem)
         count_from, count_to = workload.warmup_cut(warmup_s)
         lanes = []
-        for static, lo, hi in _segments(placement, workload):
+        for static, lo, hi in segments(placement, workload):
             if (lo, hi) == (0, len(workload)):
                 part = workload
             else:
@@ -105,7 +105,7 @@ def make_cases(
     return cases
 
 
-def _segments(
+def segments(
     placement: Placement | Schedule, workload: Workload
 ) -> list[tuple[Placement, int, int]]:
     """The static placements that serve a workload, each with its half-open range of requests.

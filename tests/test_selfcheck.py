@@ -1,0 +1,80 @@
+"""The self-check passes here, and fails where the simulator does something else."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run
+from beta_jax import Outcome, Rules
+from experiments import exact_cases, exact_equalities
+
+SMALL = ("--config", "selfcheck:smoke")
+
+
+def execute(out_dir: Path, *arguments: str) -> int:
+    return run.main(["run.py", "--out_dir", str(out_dir), *arguments], time.perf_counter())
+
+
+def verdicts(out_dir: Path) -> dict[str, str]:
+    with open(out_dir / "selfcheck.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {f"{row['case']}: {row['quantity']}": row["verdict"] for row in rows}
+
+
+def test_a_sound_installation_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert execute(tmp_path, *SMALL) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("JAX ") and "all 40 checks passed" in text
+    assert "standard_error" in text
+    found = verdicts(tmp_path)
+    assert len(found) == 40 and {*found.values()} == {"pass"}
+    assert (tmp_path / "selfcheck.png").stat().st_size > 10_000
+
+
+def test_a_simulator_with_an_overhead_too_many_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(exact_cases, "RULES", Rules(stage_overhead=0.009, request_overhead_s=0))
+    assert execute(tmp_path, *SMALL) == 1
+    output = capsys.readouterr()
+    assert "FAIL" in output.out
+    assert "of 40 checks failed: M/D/1" in output.err and output.err.count("\n") == 1
+    failed = [name for name, verdict in verdicts(tmp_path).items() if verdict == "FAIL"]
+    assert len(failed) >= 5
+
+
+def test_a_request_that_finishes_a_tick_late_is_found(monkeypatch: pytest.MonkeyPatch):
+    """Wrong in one of the programs only, as a miscompiled one is."""
+    real = exact_equalities.simulate
+
+    def late(problems, placements, workloads, **options):
+        result = real(problems, placements, workloads, **options)
+        if options.get("outputs") == "requests" and len(result) > 1:
+            first = result[0]
+            moved = first.finish + (np.arange(len(first.finish)) == 7)
+            result[0] = Outcome(first.workload, moved, first.good, first.group, first.counted)
+        return result
+
+    assert {row["verdict"] for row in exact_equalities.compare(3)} == {"pass"}
+    monkeypatch.setattr(exact_equalities, "simulate", late)
+    failed = [row for row in exact_equalities.compare(3) if row["verdict"] == "FAIL"]
+    assert [row["case"] for row in failed] == [
+        "27 lanes: in a block, or alone",
+        "20 lanes, a clock per stage: in a block, or alone",
+    ]
+    assert [row["simulated"] for row in failed] == [1, 1]
+
+
+def test_no_replications_no_check(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for option, expected in [
+        ("replications=1", "replications"),
+        ("duration_s=10", "duration_s must be in"),
+    ]:
+        assert execute(tmp_path, *SMALL, f"--config.{option}") in (1, 2)
+        assert expected in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
