@@ -21,7 +21,7 @@ from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
 from beta_jax.simulator.lanes import segments
 from beta_jax.simulator.results import Outcome
-from beta_jax.stages import services
+from beta_jax.services import services
 from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED
 
 Event = dict[str, Any]

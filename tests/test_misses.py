@@ -32,7 +32,7 @@ from beta_jax import (
     utilisation,
     write_timeline,
 )
-from beta_jax.stages import services
+from beta_jax.services import services
 
 import reference
 from instances import Instance, instances, make_profile
