@@ -109,8 +109,8 @@ def curves_figure(
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
     num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
     num_columns = min(len(panels), COLUMNS_PER_ROW)
-    with _style():
-        figure = _figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
+    with style():
+        figure = new_figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
@@ -129,7 +129,7 @@ def curves_figure(
         goal = (
             [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
         )
-        _add_note(figure, [*goal, *_notes(rows)])
+        add_note(figure, [*goal, *_notes(rows)])
         return figure
 
 
@@ -193,7 +193,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _add_note(figure: Figure, notes: Sequence[str]) -> None:
+def add_note(figure: Figure, notes: Sequence[str]) -> None:
+    """What a reader of the picture alone must know, in small print below it."""
     if notes:
         figure.supxlabel("; ".join(notes), fontsize="x-small", color="0.35")
 
@@ -209,8 +210,8 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
     quantiles = tables.read_csv(latencies, ("placement", "latency_s", "answered"))
     names = list(dict.fromkeys(row["model"] for row in rows))
     placements = list(dict.fromkeys(row["placement"] for row in rows))
-    with _style():
-        figure = _figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
+    with style():
+        figure = new_figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
         left, right = figure.subplots(1, 2)
         for index, placement in enumerate(placements):
             colour = COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR
@@ -238,17 +239,19 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
-        _add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
+        add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
         return save(figure, stem)
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """What all figures have in common, for the time that one is made."""
     import matplotlib
 
     return matplotlib.rc_context(STYLE)
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure of that size, inches."""
     # Not pyplot: it would look for a display and keep every figure alive.
     from matplotlib.figure import Figure
 
@@ -261,6 +264,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     for kind, stamp in (("pdf", "CreationDate"), ("png", "Software")):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
-        paths.append(stem.with_suffix(f".{kind}"))
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))  # a stem may have dots of its own
         output.write(paths[-1], buffer.getvalue())
     return paths
