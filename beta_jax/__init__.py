@@ -52,13 +52,14 @@ _EXPORTS = {
         "place_batch",
     ),
 }
+_MODULES = ("queueing", "traces")
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = sorted(_HOME)
+__all__ = sorted([*_HOME, "queueing"])
 
 
 def __getattr__(name: str) -> Any:
-    if name == "traces":
-        return import_module("beta_jax.traces")
+    if name in _MODULES:
+        return import_module(f"beta_jax.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'beta_jax' has no attribute {name!r}")
     return getattr(import_module(f"beta_jax.{_HOME[name]}"), name)
