@@ -13,16 +13,26 @@ import dataclasses
 from experiments import sec3 as experiment
 from experiments.sec3.config import GROUPS, Runs, RunsAtRate, Sweep, SweepAtRate
 
+
+def _spaced(first: float, last: float, num: int = 20) -> tuple[float, ...]:
+    return tuple(round(first + (last - first) * i / (num - 1), 6) for i in range(num))
+
+
 CONFIG = experiment.Config(
     profile="data/profiles/v100.json",
     model_type="bert-2.6b",
     base_cv=3.0,
     two_models=RunsAtRate(rate_rps=3.0, duration_s=20_000.0, seeds=32),
     memory=Runs(duration_s=20_000.0, seeds=4),
-    rate=Sweep(values=tuple(i * 0.8 for i in range(1, 2)), duration_s=1000.0, seeds=16),
-    cv=SweepAtRate(values=(1.0,), rate_rps=20.0, duration_s=100_000.0, seeds=2),
-    slo=SweepAtRate(values=(1.0,), rate_rps=30.0, duration_s=500.0, seeds=16),
-    overhead=SweepAtRate(values=(1.0,), rate_rps=30.0, duration_s=500.0, seeds=16),
-    theory=Sweep(values=(1.0,), duration_s=20_000.0, seeds=16),
+    rate=Sweep(values=_spaced(0.8, 24.0), duration_s=1000.0, seeds=16),
+    cv=SweepAtRate(
+        values=tuple(sorted({1.0, *_spaced(0.1, 8.0)})),
+        rate_rps=20.0,
+        duration_s=100_000.0,
+        seeds=2,
+    ),
+    slo=SweepAtRate(values=_spaced(1.0, 20.0), rate_rps=30.0, duration_s=500.0, seeds=16),
+    pipeline_overheads=(1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
+    theory=Sweep(values=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75), duration_s=20_000.0, seeds=16),
 )
 VARIANTS = {name: dataclasses.replace(CONFIG, groups=(name,)) for name in GROUPS}

@@ -25,8 +25,9 @@ COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
 GOAL_PERCENT = 99.0
 GROUPED = "Greedy placement + Group partitioning"
-BETA = ("Beta", GROUPED)
-"""Labels of the paper's own policy, in the ablation the second."""
+PARALLEL = "Model Parallelism"
+BETA = ("Beta", GROUPED, PARALLEL)
+"""Labels of the paper's own policy: in the ablation the second, in its section 3 the third."""
 NAMES = {
     "sr-greedy": "SR",
     "mp-search": "Beta",
@@ -97,12 +98,14 @@ def curves_figure(
     panels: Sequence[Panel],
     quantity: Quantity = ATTAINMENT,
     names: Mapping[str, str] = MappingProxyType({}),
+    colours: Mapping[str, str] = MappingProxyType({}),
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
     rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
-    calls a policy, where it differs from `display_name`. Bands are 95 % intervals
-    of the mean over replications. A dotted line marks where a policy first reaches 99 %.
+    calls a policy, where it differs from `display_name`. colours: of curves by their name, where
+    they have one of their own. Bands are 95 % intervals of the mean over replications. A dotted
+    line marks where a policy first reaches 99 %.
     """
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     labels = {policy: names.get(policy, display_name(policy)) for policy in policies}
@@ -117,13 +120,13 @@ def curves_figure(
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
             curves = {labels[p]: _curve(own, p, quantity) for p in policies}
-            _draw_panel(axes, panel, curves, quantity)
+            _draw_panel(axes, panel, curves, quantity, colours)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(),
             loc="outside upper center",
-            ncols=min(len(labels), 6),
+            ncols=min(len(labels), 6 if num_columns > 1 else 3),
             frameon=False,
         )
         goal = (
@@ -142,11 +145,17 @@ def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
     return [Mark(x, mean_interval(values[x])) for x in sorted(values)]
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity: Quantity) -> None:
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    curves: Mapping[str, Curve],
+    quantity: Quantity,
+    colours: Mapping[str, str],
+) -> None:
     reached: dict[float, list[str]] = {}
     for index, (label, curve) in enumerate(curves.items()):
         beta = label in BETA
-        colour = BETA_COLOUR if beta else COLOURS[index % len(COLOURS)]
+        colour = colours.get(label, BETA_COLOUR if beta else COLOURS[index % len(COLOURS)])
         x = [mark.x for mark in curve]
         axes.plot(
             x,

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Annotated, Literal
 
 from beta_jax.types import Rules
-from experiments.points import Replications
 
 GROUPS = (
     "two_models",
@@ -24,9 +23,10 @@ GROUPS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Runs(Replications):
+class Runs:
     """The simulations of a panel group."""
 
+    seeds: Annotated[int, "independent replications; 2 or more give 95 % intervals"]
     duration_s: Annotated[float, "length of the traffic, s"]
 
 
@@ -62,7 +62,9 @@ class Config:
     rate: Sweep
     cv: SweepAtRate
     slo: SweepAtRate
-    overhead: SweepAtRate
+    pipeline_overheads: Annotated[
+        tuple[float, ...], "overhead: pipelines take so many times single-device latency; as slo"
+    ]
     theory: Sweep
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
     rng: Annotated[Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState"] = "jax"

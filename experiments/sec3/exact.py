@@ -20,7 +20,8 @@ from beta_jax.problem import Problem
 
 # Under `jit` they answer NaN, instead of raising, where there is no answer (no steady state).
 _mdc_wait_s = jax.jit(queueing.mdc_wait_s, static_argnums=0)
-_md1_wait_cdf = jax.jit(queueing.md1_wait_cdf)
+# Mapped over the wait alone, so that what depends on the queue is computed once.
+_md1_wait_cdf = jax.jit(jax.vmap(queueing.md1_wait_cdf, in_axes=(0, None, None)))
 _md1_wait_quantile_s = jax.jit(queueing.md1_wait_quantile_s)
 _deadline_attainment = jax.jit(queueing.deadline_attainment)
 

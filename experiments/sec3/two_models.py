@@ -19,7 +19,6 @@ from beta_jax.simulator import Outcome, simulate
 from beta_jax.statistics import Interval, mean_interval, paired_ratio
 from beta_jax.types import GB, TICKS_PER_SECOND, Cluster, Rules, Workload
 from beta_jax.workload import synthesize_many
-from experiments import tables
 from experiments.output import input_path
 from experiments.sec3.config import Config
 from experiments.sec3.exact import Theory
@@ -67,7 +66,8 @@ def run(config: Config, stopwatch: Stopwatch) -> dict[str, list[Row]]:
             theory = {p: Theory(problem, placement) for p, placement in placements.items()}
             tables["two_models"] += _means(case, overheads, placements, served, theory)
             if overheads == "on":
-                tables["two_models_latencies"] += _quantiles(case, served, theory)
+                with stopwatch.part("quantiles"):
+                    tables["two_models_latencies"] += _quantiles(case, served, theory)
     tables["two_models_utilisation"] = _utilisation(config, profile, stopwatch)
     return tables
 
@@ -160,7 +160,11 @@ def _quantiles(
                 quantiles_s.tolist(),
                 theory[policy].latency_cdf(quantiles_s, model).tolist(),
             )
-            known = {"case": case.name, "policy": policy, "model": "all" if model is None else model}
+            known = {
+                "case": case.name,
+                "policy": policy,
+                "model": "all" if model is None else model,
+            }
             rows += [
                 known | {"quantile": q, "latency_s": latency, "quantile_exact": exact}
                 for q, latency, exact in zip(*columns, strict=True)
@@ -202,23 +206,3 @@ def _busy_devices(begin: NDArray[np.int64], end: NDArray[np.int64]) -> Iterable[
     devices = np.cumsum(np.bincount(place, change)).astype(int)
     shown = ticks <= SHOWN_S * TICKS_PER_SECOND
     return zip((ticks[shown] / TICKS_PER_SECOND).tolist(), devices[shown].tolist(), strict=True)
-
-
-def report(rows: Sequence[Row]) -> None:
-    """Print the table of means and ratios."""
-    print(f"Two models on two devices, {rows[0]['seeds']} seeds, +- half a 95 % interval; exact: M/D/1")
-    shown = [
-        {"case": row["case"], "overheads": row["overheads"], "policy": row["policy"]}
-        | {"placement": row["placement"]}
-        | {"mean latency (s)": _with_half(row, "latency_mean_s")}
-        | {"exact (s)": row["latency_mean_s_exact"]}
-        | {"ratio": _with_half(row, "ratio"), "exact": row["ratio_exact"]}
-        | {"paper": row["ratio_published"]}
-        for row in rows
-    ]
-    print(tables.to_text(shown), end="\n\n")
-
-
-def _with_half(row: Row, name: str) -> str:
-    half = row[f"{name}_high"] - row[name]
-    return f"{row[name]:.4g}" + (f" +-{half:.2g}" if half == half else "")
