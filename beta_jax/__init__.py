@@ -54,7 +54,7 @@ _EXPORTS = {
 }
 _MODULES = ("queueing", "traces")
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = sorted([*_HOME, "queueing"])
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,10 @@
 
 Rates are requests/s, times seconds, loads and utilisations plain numbers; waits exclude service.
 Arguments are numbers or arrays that broadcast against each other, results are float64 arrays.
-All may be used under `jit` and `vmap`; `num_servers` is a Python int. Outside of them bad input (a rate that is not > 0, a negative time, a utilisation
-of 1 or more where there is then no steady state) raises ValueError. Inside them no value is known
-yet, so the same elements are NaN instead: never infinite, never a negative wait.
+All may be used under `jit` and `vmap`; `num_servers` is a Python int. Outside of them bad input (a
+rate that is not > 0, a negative time, a utilisation of 1 or more where there is then no steady
+state) raises ValueError. Inside them no value is known yet, so the same elements are NaN instead:
+never infinite, never a negative wait.
 
 A group that serves one model type behaves as one server (Beta, OSDI 2023, section 3.4): a request
 occupies it for the longest stage, `bottleneck_s`, and is done `latency_s`, the sum of the stages,
@@ -300,6 +301,7 @@ def burst_latency_s(
     )
 
 
+@functools.partial(jnp.vectorize, signature="()->(n)")
 def _growth_table(load: Array) -> Array:
     """H(0), H(D), H(2 D), ..., float64 [`MAX_SERVICE_TIMES` + 2], capped at `HUGE`.
 
@@ -323,6 +325,7 @@ def _growth_table(load: Array) -> Array:
     return jnp.minimum(jnp.cumsum(present), HUGE)
 
 
+@functools.partial(jnp.vectorize, signature="(n),(),()->()")
 def _interpolate(table: Array, load: Array, x: Array) -> Array:
     """H(x) from its table (Franx 2001): within `ahead` of x the request k - j leaves, j arrive."""
     k = jnp.floor(jnp.minimum(x, MAX_SERVICE_TIMES)).astype(int) + 1
@@ -333,7 +336,6 @@ def _interpolate(table: Array, load: Array, x: Array) -> Array:
 
 
 @jax.jit
-@jnp.vectorize
 def _growth(load: Array, x: Array) -> Array:
     """H(x) of M/D/1: `1 - load` times it is the probability of a wait of at most x service times.
 
@@ -361,7 +363,7 @@ def _growth_inverse(load: Array, value: Array) -> Array:
 
 
 def _floats(*values: ArrayLike) -> list[Array]:
-    return jnp.broadcast_arrays(*(jnp.asarray(value, jnp.float64) for value in values))
+    return [jnp.asarray(value, jnp.float64) for value in values]
 
 
 def _servers(number: int) -> int:
@@ -374,8 +376,8 @@ def _valid(value: Array, *checks: Check) -> Array:
     """The value where all checks pass and NaN elsewhere; ValueError where that can be known."""
     for passed, must, checked in checks:
         if not isinstance(passed, jax.core.Tracer) and not np.all(passed):
-            wrong = np.asarray(checked)[~np.asarray(passed)]
-            raise ValueError(f"{must}, got {wrong.flat[0]:.6g}")
+            wrong = np.broadcast_to(checked, passed.shape)[~np.asarray(passed)]
+            raise ValueError(f"{must}, got {wrong[0]:.6g}")
         value = jnp.where(passed, value, jnp.nan)
     return value
 
