@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,7 +10,7 @@ Cut = tuple[int, ...]
 
 
 def even_cut(num_layers: int, num_stages: int) -> Cut:
-    """Equally many layers to a stage, as a hand-written partition has; first ones may have one more.
+    """Equally many layers to a stage, as hand-written partitions have; the first may have one more.
 
     Raises ValueError for fewer layers than stages.
     """

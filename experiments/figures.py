@@ -175,9 +175,9 @@ def _draw_panel(
             good = [mark.x for mark in curve if mark.y.mean >= quantity.goal]
             if good:
                 reached.setdefault(panel.first(good), []).append(colour)
-    for goal_x, colours in reached.items():
-        for turn, colour in enumerate(colours):  # the dots of lines at the same x take turns
-            dots = (3 * turn, (1.5, 3 * len(colours) - 1.5))
+    for goal_x, together in reached.items():
+        for turn, colour in enumerate(together):  # the dots of lines at the same x take turns
+            dots = (3 * turn, (1.5, 3 * len(together) - 1.5))
             axes.axvline(goal_x, color=colour, linestyle=dots, zorder=1)
     lowest = min((mark.y.mean for curve in curves.values() for mark in curve), default=0)
     axes.set_ylim(panel.y_min if lowest >= panel.y_min else 0, quantity.highest)

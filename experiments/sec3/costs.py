@@ -60,7 +60,7 @@ def partition(_: Config) -> list[Row]:
     """The same parts of a pipeline for an even and a balanced cut of the layers into stages.
 
     Layers take the time that the cost model gives them, not the profile, which knows stages only.
-    An even cut has equally many layers in each stage; the output embedding comes on top of the last.
+    An even cut has equally many layers in each stage, and the output embedding in the last one.
     """
     rows = []
     for kind in PARTITIONED:
@@ -78,7 +78,7 @@ def partition(_: Config) -> list[Row]:
                 layers = "-".join(map(str, cut))
                 rows += [
                     known | {"layers": layers, "part": part, "seconds": s}
-                    for part, s in _pipeline_parts(handed_over_s, sum(layers_s)).items()
+                    for part, s in _pipeline_parts(handed_over_s, sum(stages_s)).items()
                 ]
     return rows
 

@@ -24,6 +24,8 @@ _mdc_wait_s = jax.jit(queueing.mdc_wait_s, static_argnums=0)
 _md1_wait_cdf = jax.jit(jax.vmap(queueing.md1_wait_cdf, in_axes=(0, None, None)))
 _md1_wait_quantile_s = jax.jit(queueing.md1_wait_quantile_s)
 _deadline_attainment = jax.jit(queueing.deadline_attainment)
+TOLERANCE_S = 1e-6
+"""Of latencies: simulated ones are of stages rounded to float32."""
 
 
 class Queue(NamedTuple):
@@ -76,7 +78,7 @@ class Theory:
             if model is None or model in queue.models:
                 wait_s = np.asarray(latency_s) - queue.latency_s - self._overhead_s
                 within = _md1_wait_cdf(np.maximum(wait_s, 0), queue.rate_rps, queue.bottleneck_s)
-                found += share * np.where(wait_s < 0, 0.0, within)
+                found += share * np.where(wait_s < -TOLERANCE_S, 0.0, within)
                 total += share
         return found / total
 

@@ -20,7 +20,7 @@ COLOUR = {SIMPLE: figures.COLOURS[0], PARALLEL: figures.BETA_COLOUR}
 EXACT: Any = {"color": "black", "linestyle": ":", "linewidth": 1.3, "zorder": 5}
 EXACT_POINT: Any = {"color": "black", "linestyle": "", "marker": "x", "zorder": 5}
 MEAN = Quantity("latency_mean_s", "Mean latency (s)")
-P99 = Quantity("latency_p99_s", "99th percentile latency (s)")
+P99 = Quantity("latency_p99_s", "P99 latency (s)")
 ATTAINMENT = Quantity("slo_attainment", "SLO attainment (%)", 100.0, 101.0)
 BUDGET_GIB = 13.0
 STRATEGIES = {
@@ -35,23 +35,30 @@ def curve(row: Row) -> str:
     if row["policy"] in ("sr-uniform", "sr-greedy"):
         return REPLICATION if row["policy"] == "sr-uniform" else SIMPLE
     if row.get("pipeline_overhead", "none") != "none":
-        return f"Model Parallelism, alpha = {float(row['pipeline_overhead']):g}"
+        return f"alpha = {float(row['pipeline_overhead']):g}"
     return PARALLEL
 
 
-def latencies(rows: Sequence[Row]) -> dict[str, Figure]:
+def latencies(rows: Sequence[Row], means: Sequence[Row]) -> dict[str, Figure]:
     """Figure 2, a to c: the share of requests answered within a latency."""
     by_case: dict[str, list[Row]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
+    mean_s = {
+        (row["case"], curve(row)): float(row["latency_mean_s"])
+        for row in means
+        if row["overheads"] == "on"
+    }
     return {
-        f"illustrative_example_{number}": _latency_figure(case, own)
+        f"illustrative_example_{number}": _latency_figure(case, own, mean_s)
         for number, (case, own) in enumerate(by_case.items(), 1)
     }
 
 
-def _latency_figure(case: str, rows: Sequence[Row]) -> Figure:
-    figure, axes = _one(4.6, 3.2)
+def _latency_figure(
+    case: str, rows: Sequence[Row], mean_s: Mapping[tuple[str, str], float]
+) -> Figure:
+    figure, axes = _one(4.6, 3.6)
     known_exactly = False
     for label in (SIMPLE, PARALLEL):
         for model, dashes in {"all": "-", "0": "--", "1": "-."}.items():
@@ -64,7 +71,11 @@ def _latency_figure(case: str, rows: Sequence[Row]) -> Figure:
                 color=COLOUR[label],
                 linestyle=dashes,
                 linewidth=2.0 if model == "all" else 1.0,
-                label=label + {"all": "", "0": ", 20 % model", "1": ", 80 % model"}[model],
+                label={
+                    "all": f"{label} (mean {mean_s[case, label]:.2f} s)",
+                    "0": "its model with 20 % of the rate",
+                    "1": "its model with 80 %",
+                }[model],
             )
             exact = [row for row in own if row["quantile_exact"] not in ("", "nan")]
             if model == "all" and exact:
@@ -78,10 +89,17 @@ def _latency_figure(case: str, rows: Sequence[Row]) -> Figure:
     axes.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
-    axes.set_title(case, fontsize="medium")
+    axes.set_title(case.capitalize(), fontsize="medium")
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("exact"))
-    axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False)
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside upper center",
+        ncols=1 if len(order) < 4 else 2,
+        frameon=False,
+        fontsize="small",
+    )
     return figure
 
 
@@ -100,7 +118,7 @@ def utilisation(rows: Sequence[Row]) -> dict[str, Figure]:
             )
             axes.set(ylim=(0, 101), yticks=(0, 50, 100))
             axes.set_title(label, fontsize="medium", loc="left")
-        axes.set(xlabel="Time (s)", xlim=(0, None))
+        axes.set(xlabel="Time (s)", xlim=(0, max(float(row["time_s"]) for row in rows)))
         figure.supylabel("Cluster utilisation (%)", fontsize="medium")
         return {"illustrative_example_utilization_4": figure}
 
@@ -153,10 +171,20 @@ def overhead(rows: Sequence[Row]) -> dict[str, Figure]:
     panel = Panel("overhead", "SLO scale (x single-device latency)", 0, min)
     own = _labelled(rows)
     alphas = sorted({row["policy"] for row in own} - {REPLICATION})
-    colours = {REPLICATION: figures.COLOURS[0]}
-    for rank, label in enumerate(alphas):  # from dark to light
-        colours[label] = f"C{rank}"
-    return {"changing_pipeline_overhead_1": _curves(own, panel, ATTAINMENT, colours)}
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    shades = [0.9 - 0.55 * rank / max(len(alphas) - 1, 1) for rank in range(len(alphas))]
+    colours = {
+        label: to_hex(colormaps["Oranges"](s)) for label, s in zip(alphas, shades, strict=True)
+    }
+    colours[REPLICATION] = figures.COLOURS[0]
+    figure = _curves(own, panel, ATTAINMENT, colours)
+    figures.add_note(
+        figure,
+        ["alpha: pipelines of 8 take alpha x single-device latency", figure.get_supxlabel()],
+    )
+    return {"changing_pipeline_overhead_1": figure}
 
 
 def _curves(
@@ -200,7 +228,8 @@ def decomposition(rows: Sequence[Row]) -> dict[str, Figure]:
         figure, axes = _one(3.6, 3.0)
         _stacked(axes, [row for row in rows if row["split"] == split])
         axes.set_title(f"{STRATEGIES[split]}, {rows[0]['model_type']}", fontsize="medium")
-        axes.set_xlabel("Devices")
+        pipeline = split == "inter-operator"
+        axes.set(xlabel="Devices", ylabel=STAGE_TIME if pipeline else "Latency (s)")
         drawn[stem] = figure
     return drawn
 
@@ -212,19 +241,20 @@ def partition(rows: Sequence[Row]) -> dict[str, Figure]:
         figure, axes = _one(4.2, 3.2)
         own = [row for row in rows if row["model_type"] == kind]
         for offset, cut in ((-0.2, "even"), (0.2, "balanced")):
-            _stacked(axes, [row for row in own if row["cut"] == cut], offset, cut)
-        axes.set_title(f"Stages cut evenly (left) and balanced (right), {kind}", fontsize="medium")
-        axes.set_xlabel("Pipeline stages")
+            _stacked(axes, [row for row in own if row["cut"] == cut], offset)
+        axes.set_title(f"{kind}: layers cut evenly (left), balanced (right)", fontsize="medium")
+        axes.set(xlabel="Pipeline stages", ylabel=STAGE_TIME)
         drawn[f"overhead_decomposition_pp_compare_{kind}"] = figure
     return drawn
 
 
+STAGE_TIME = "Stages x longest stage (s)"
 PART_COLOURS = dict(
     zip(("computation", "communication", "uneven partition"), figures.COLOURS[:3], strict=True)
 )
 
 
-def _stacked(axes: Axes, rows: Sequence[Row], offset: float = 0.0, hatch_of: str = "even") -> None:
+def _stacked(axes: Axes, rows: Sequence[Row], offset: float = 0.0) -> None:
     """Bars at 0, 1, ... for the numbers of devices, seconds of the parts one on another."""
     devices = list(dict.fromkeys(row["devices"] for row in rows))
     bottom = [0.0] * len(devices)
@@ -242,7 +272,6 @@ def _stacked(axes: Axes, rows: Sequence[Row], offset: float = 0.0, hatch_of: str
             )
             bottom = [a + b for a, b in zip(bottom, height, strict=True)]
     axes.set_xticks(range(len(devices)), devices)
-    axes.set_ylabel("Device time of a request (s)")
     axes.set_ylim(0, 1.35 * max(*bottom, axes.get_ylim()[1] / 1.35))
     axes.legend(frameon=False, loc="upper left", fontsize="small")
 
@@ -301,7 +330,11 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
                 markersize=4,
                 linestyle="",
             )
-        left.set(xlabel="Load: total rate x latency (devices)", ylabel="Largest overhead that pays")
+        left.set(
+            xlabel="Load: total rate x latency (devices)",
+            ylim=(1, 1.5),
+            ylabel="Overhead up to which pooling pays",
+        )
         right.set(xlabel="Load: total rate x latency (devices)", ylim=(0.9, 4))
         right.set_ylabel("Mean latency (x single-device latency)")
         for axes in (left, right):
@@ -318,13 +351,13 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
 
 
 BREAK_EVEN = {
-    "break-even alpha": "alpha: stages together take alpha x",
-    "break-even beta": "beta: the longer stage takes beta / 2 x",
+    "break-even alpha": "alpha (communication): both stages take alpha / 2",
+    "break-even beta": "beta (imbalance): the longer stage takes beta / 2",
 }
 BETA_FIRST = (figures.COLOURS[0], figures.BETA_COLOUR, *figures.COLOURS[1:])
 
 DRAWINGS: dict[tuple[str, ...], Callable[..., dict[str, Figure]]] = {
-    ("two_models_latencies",): latencies,
+    ("two_models_latencies", "two_models"): latencies,
     ("two_models_utilisation",): utilisation,
     ("memory",): memory,
     ("rate",): rate,
@@ -350,7 +383,6 @@ STEMS = (
     "queueing_theory",
 )
 FILES = (
-    "two_models.csv",
     *(f"{name}.csv" for names in DRAWINGS for name in names),
     *(f"{stem}.{kind}" for stem in STEMS for kind in ("pdf", "png")),
 )

@@ -204,5 +204,6 @@ def _busy_devices(begin: NDArray[np.int64], end: NDArray[np.int64]) -> Iterable[
     change = np.concatenate([[0], np.ones(len(begin)), -np.ones(len(end))])
     ticks, place = np.unique(np.maximum(times, 0), return_inverse=True)
     devices = np.cumsum(np.bincount(place, change)).astype(int)
-    shown = ticks <= SHOWN_S * TICKS_PER_SECOND
-    return zip((ticks[shown] / TICKS_PER_SECOND).tolist(), devices[shown].tolist(), strict=True)
+    shown = ticks < SHOWN_S * TICKS_PER_SECOND
+    times_s, counts = (ticks[shown] / TICKS_PER_SECOND).tolist(), devices[shown].tolist()
+    return zip([*times_s, SHOWN_S], [*counts, counts[-1]], strict=True)
