@@ -33,6 +33,8 @@ FINE = np.linspace(0.01, 1.99, 199)
 MOST_BUSY = 0.88
 """Highest utilisation that is simulated: beyond it, runs of some 10,000 services that begin empty
 are not long enough to be compared with a steady state."""
+ENOUGH_SEEDS = 8
+"""To say how many standard errors theory is away; that of fewer is too uncertain."""
 NO_OVERHEADS = Rules(stage_overhead=0.0, request_overhead_s=0.0)
 Row = dict[str, Any]
 
@@ -96,7 +98,7 @@ def _simulated(config: Config, stopwatch: Stopwatch) -> list[Row]:
             exact = Theory(problem, placement).latency_mean_s()
             interval = mean_interval(tally.latency_mean_s)
             error = math.nan
-            if runs.seeds > 1:
+            if runs.seeds >= ENOUGH_SEEDS:
                 error = float(np.std(tally.latency_mean_s, ddof=1)) / math.sqrt(runs.seeds)
             rows.append(
                 {"curve": name, "load": load, "seeds": runs.seeds, "latency": interval.mean}

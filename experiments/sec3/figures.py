@@ -89,7 +89,7 @@ def _latency_figure(
     axes.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
-    axes.set_title(case.capitalize(), fontsize="medium")
+    axes.set_title(case[0].upper() + case[1:], fontsize="medium")
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("exact"))
     figure.legend(
@@ -180,10 +180,9 @@ def overhead(rows: Sequence[Row]) -> dict[str, Figure]:
     }
     colours[REPLICATION] = figures.COLOURS[0]
     figure = _curves(own, panel, ATTAINMENT, colours)
-    figures.add_note(
-        figure,
-        ["alpha: pipelines of 8 take alpha x single-device latency", figure.get_supxlabel()],
-    )
+    figure.set_size_inches(4.8, 3.5)  # the legend is long
+    meaning = "alpha: a pipeline takes alpha x single-device latency, in 8 even stages"
+    figures.add_note(figure, [f"{meaning}\n{figure.get_supxlabel()}"])
     return {"changing_pipeline_overhead_1": figure}
 
 
@@ -356,20 +355,40 @@ BREAK_EVEN = {
 }
 BETA_FIRST = (figures.COLOURS[0], figures.BETA_COLOUR, *figures.COLOURS[1:])
 
-DRAWINGS: dict[tuple[str, ...], Callable[..., dict[str, Figure]]] = {
-    ("two_models_latencies", "two_models"): latencies,
-    ("two_models_utilisation",): utilisation,
-    ("memory",): memory,
-    ("rate",): rate,
-    ("cv",): cv,
-    ("slo",): slo,
-    ("overhead",): overhead,
-    ("decomposition",): decomposition,
-    ("partition",): partition,
-    ("scaling",): scaling,
-    ("theory_curves", "theory"): theory,
+SWEPT = (
+    *("panel", "x", "policy", "pipeline_overhead", "trained_on_test"),
+    *(f"{q.column}{exact}" for q in (MEAN, P99, ATTAINMENT) for exact in ("", "_exact")),
+)
+COLUMNS = {
+    "two_models": ("case", "overheads", "policy", "latency_mean_s"),
+    "two_models_latencies": (
+        *("case", "policy", "model", "quantile", "latency_s", "quantile_exact"),
+    ),
+    "two_models_utilisation": ("policy", "time_s", "utilisation"),
+    **dict.fromkeys(("memory", "rate", "cv", "slo", "overhead"), SWEPT),
+    "decomposition": ("model_type", "split", "devices", "part", "seconds"),
+    "partition": ("model_type", "cut", "devices", "part", "seconds"),
+    "scaling": (
+        *("model_type", "strategy", "devices", "latency_s", "throughput_rps", "weights_gib"),
+    ),
+    "theory_curves": ("curve", "load", "value"),
+    "theory": ("curve", "load", "latency", "latency_high"),
 }
-"""What draws figures from the rows of which tables."""
+"""Tables, and what each must have to be drawn."""
+DRAWINGS: dict[Callable[..., dict[str, Figure]], tuple[str, ...]] = {
+    latencies: ("two_models_latencies", "two_models"),
+    utilisation: ("two_models_utilisation",),
+    memory: ("memory",),
+    rate: ("rate",),
+    cv: ("cv",),
+    slo: ("slo",),
+    overhead: ("overhead",),
+    decomposition: ("decomposition",),
+    partition: ("partition",),
+    scaling: ("scaling",),
+    theory: ("theory_curves", "theory"),
+}
+"""What draws figures, and from which tables."""
 STEMS = (
     *(f"illustrative_example_{i}" for i in (1, 2, 3)),
     "illustrative_example_utilization_4",
@@ -383,7 +402,7 @@ STEMS = (
     "queueing_theory",
 )
 FILES = (
-    *(f"{name}.csv" for names in DRAWINGS for name in names),
+    *(f"{name}.csv" for name in COLUMNS),
     *(f"{stem}.{kind}" for stem in STEMS for kind in ("pdf", "png")),
 )
 
@@ -391,10 +410,11 @@ FILES = (
 def draw(directory: Path) -> list[Path]:
     """Draw whatever has its tables in the directory; raises ResultsError if nothing has."""
     paths = []
-    for names, drawing in DRAWINGS.items():
-        sources = [directory / f"{name}.csv" for name in names]
-        if all(source.exists() for source in sources):
-            for stem, figure in drawing(*(tables.read_csv(s, ()) for s in sources)).items():
+    for drawing, names in DRAWINGS.items():
+        sources = {name: directory / f"{name}.csv" for name in names}
+        if all(path.exists() for path in sources.values()):
+            read = [tables.read_csv(path, COLUMNS[name]) for name, path in sources.items()]
+            for stem, figure in drawing(*read).items():
                 paths += figures.save(figure, directory / stem)
     if not paths:
         raise tables.ResultsError(f"{directory} has no tables of section 3: nothing to plot")

@@ -20,6 +20,7 @@ from beta_jax.statistics import Interval, mean_interval, paired_ratio
 from beta_jax.types import GB, TICKS_PER_SECOND, Cluster, Rules, Workload
 from beta_jax.workload import synthesize_many
 from experiments.output import input_path
+from experiments.placements import hosts_any, require_placed
 from experiments.sec3.config import Config
 from experiments.sec3.exact import Theory
 from experiments.timing import Stopwatch
@@ -94,9 +95,14 @@ def _traffic(config: Config, problem: Problem, duration_s: float) -> list[Worklo
 
 
 def _place(problem: Problem, train: Workload, stopwatch: Stopwatch) -> dict[str, Placement]:
-    with stopwatch.part("place"):
-        placements = {policy: place(policy, problem, train).placement for policy in POLICIES}
-    return {p: placement for p, placement in placements.items() if isinstance(placement, Placement)}
+    placements = {}
+    for policy in POLICIES:
+        with stopwatch.part("place"):
+            result = place(policy, problem, train)
+        require_placed(hosts_any(result.placement), result.warnings)
+        assert isinstance(result.placement, Placement)
+        placements[policy] = result.placement
+    return placements
 
 
 def _serve(
