@@ -158,10 +158,11 @@ def test_clean_leaves_nothing(smoke, tmp_path):
         ("--config.theory.values=2.0", "loads of two devices are inside (0, 2), got 2.0"),
         ("--config.pipeline_overheads=0", "a pipeline overhead is > 0 and finite, got 0.0"),
         ("--config.model_type=bert-15b", "bert-15b"),
+        ("--config.two_models.rate_rps=0", "no request arrives in 500 s at 0 requests/s"),
     ],
 )
 def test_bad_input_is_one_line(option, message, tmp_path, capsys):
-    groups = [] if "groups" in option else ["--config.groups=overhead,theory,decomposition"]
+    groups = [] if "groups" in option else ["--config.groups=two_models,overhead,theory,scaling"]
     assert execute(tmp_path, "--config", "sec3:smoke", *groups, option) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line

@@ -167,13 +167,13 @@ def slo(rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def overhead(rows: Sequence[Row]) -> dict[str, Figure]:
-    """Figure 7, b: the same for pipelines of different overheads."""
-    panel = Panel("overhead", "SLO scale (x single-device latency)", 0, min)
-    own = _labelled(rows)
-    alphas = sorted({row["policy"] for row in own} - {REPLICATION})
+    """Figure 7, b: the same for pipelines of different overheads, the darker the less."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
+    panel = Panel("overhead", "SLO scale (x single-device latency)", 0, min)
+    own = _labelled(rows)
+    alphas = [name for name in dict.fromkeys(row["policy"] for row in own) if name != REPLICATION]
     shades = [0.9 - 0.55 * rank / max(len(alphas) - 1, 1) for rank in range(len(alphas))]
     colours = {
         label: to_hex(colormaps["Oranges"](s)) for label, s in zip(alphas, shades, strict=True)
@@ -303,6 +303,13 @@ def scaling(rows: Sequence[Row]) -> dict[str, Figure]:
     return drawn
 
 
+BREAK_EVEN = {
+    "break-even alpha": "alpha (communication): both stages take alpha / 2",
+    "break-even beta": "beta (imbalance): the longer stage takes beta / 2",
+}
+THEORY_COLOURS = (COLOUR[SIMPLE], COLOUR[PARALLEL], *figures.COLOURS[1:])
+
+
 def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]:
     """Figure 10: overheads at which pooling breaks even; and mean latencies against the load."""
     with figures.style():
@@ -316,7 +323,7 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
                 even = len(left.lines)
                 left.plot(x, y, color=figures.COLOURS[even], label=BREAK_EVEN[name])
                 continue
-            colour = BETA_FIRST[len(right.lines) // 2]
+            colour = THEORY_COLOURS[len(right.lines) // 2]
             right.plot(x, y, color=colour, label=name.capitalize())
             points = [row for row in simulated if row["curve"] == name]
             mean = [float(row["latency"]) for row in points]
@@ -348,12 +355,6 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
         )
         return {"queueing_theory": figure}
 
-
-BREAK_EVEN = {
-    "break-even alpha": "alpha (communication): both stages take alpha / 2",
-    "break-even beta": "beta (imbalance): the longer stage takes beta / 2",
-}
-BETA_FIRST = (figures.COLOURS[0], figures.BETA_COLOUR, *figures.COLOURS[1:])
 
 SWEPT = (
     *("panel", "x", "policy", "pipeline_overhead", "trained_on_test"),

@@ -89,9 +89,15 @@ def _traffic(config: Config, problem: Problem, duration_s: float) -> list[Worklo
     """One workload to place for, then one for each replication."""
     seeds = config.seed + np.arange(config.two_models.seeds + 1)
     apart = len(problem.models) if config.rng == "legacy" else 1
-    return synthesize_many(
+    made = synthesize_many(
         problem.models, seeds=(apart * seeds).tolist(), duration_s=duration_s, rng=config.rng
     )
+    if not all(map(len, made)):
+        raise ValueError(
+            f"no request arrives in {duration_s:g} s at {config.two_models.rate_rps:g} requests/s; "
+            "use a longer duration or a higher rate"
+        )
+    return made
 
 
 def _place(problem: Problem, train: Workload, stopwatch: Stopwatch) -> dict[str, Placement]:
