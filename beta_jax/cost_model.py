@@ -54,10 +54,17 @@ class Architecture:
     def weight_bytes(self) -> float:
         return self.matrix_weight_bytes() if self.weight_gib is None else self.weight_gib * GB
 
-    def flop(self) -> float:
-        """Floating-point operations of a forward pass with one expert's work per token."""
+    def layer_flop(self) -> list[int]:
+        """Floating-point operations of each layer of a forward pass, then of the output embedding.
+
+        A token is the work of one expert.
+        """
         s, h = self.sequence, self.hidden
-        return 2 * s * (12 * self.layers * h**2 + h * self.vocabulary) + 4 * self.layers * s**2 * h
+        return [24 * s * h**2 + 4 * s**2 * h] * self.layers + [2 * s * h * self.vocabulary]
+
+    def flop(self) -> int:
+        """Floating-point operations of a forward pass."""
+        return sum(self.layer_flop())
 
     def all_reduce_s(self, compute_s: float) -> float:
         """Seconds to send what a forward pass reduces, once over one link."""
@@ -101,6 +108,12 @@ def compute_s(name: str) -> float:
     latency_s = ARCHITECTURES[name].latency_s
     assert latency_s is not None
     return latency_s
+
+
+def layer_latency_s(name: str) -> list[float]:
+    """Seconds that each layer takes on one device, the output embedding last: shares of FLOP."""
+    flop = ARCHITECTURES[name].layer_flop()
+    return [compute_s(name) * layer / sum(flop) for layer in flop]
 
 
 def v100_profile() -> Profile:

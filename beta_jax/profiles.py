@@ -151,6 +151,27 @@ class Profile:
             "nor a reference_latency_s"
         )
 
+    def with_even_pipelines(self, overhead: float) -> Profile:
+        """A copy whose pipelines of single devices have even stages, `overhead` times ideal ones.
+
+        Each of n stages takes `overhead` / n of the single device's latency (the overhead that is
+        varied in section 3.3 of Beta, OSDI 2023); what it weighs stays, as does a pipeline that
+        has other batch sizes than the single device. Raises ProfileError unless `overhead` > 0.
+        """
+        if not 0 < overhead < math.inf:
+            raise ProfileError(f"a pipeline overhead is > 0 and finite, got {overhead}")
+        document = self.to_dict()
+        for entry in document["types"].values():
+            pipelines = {row["pp"]: row for row in entry["configs"] if row["op"] == 1}
+            alone = pipelines.pop(1, {"stage_latency_s": {}})["stage_latency_s"]
+            for pp, row in pipelines.items():
+                if row["stage_latency_s"].keys() == alone.keys():
+                    row["stage_latency_s"] = {
+                        batch: [overhead * latency_s / pp] * pp
+                        for batch, (latency_s,) in alone.items()
+                    }
+        return Profile.from_dict(document)
+
     def checksum(self) -> str:
         """SHA-256 of the numbers (not of the note), the same for every file format and order."""
         return self._checksum

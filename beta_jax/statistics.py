@@ -59,6 +59,22 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
     return mean_interval(a - b, confidence)
 
 
+def paired_ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Interval for the mean of `a` over the mean of `b`, paired as in `paired_difference`.
+
+    The ratio estimator with its linearised variance (Cochran, "Sampling Techniques", 3rd ed.,
+    section 6.4). Raises ValueError unless both have equally many values, b's of one sign.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not ((b > 0).all() or (b < 0).all()):
+        raise ValueError("a ratio needs a denominator whose values have one sign, and are not 0")
+    ratio = mean_interval(a).mean / mean_interval(b).mean
+    residual = paired_difference(a, ratio * b, confidence)
+    scale = abs(float(b.mean()))
+    low, high = ratio + residual.low / scale, ratio + residual.high / scale
+    return Interval(ratio, low, high, residual.num)
+
+
 def judge(difference: Interval, tolerance: float = 0.0) -> Verdict:
     """What an interval for `a - b` says of a; "equal" where it lies within +-tolerance."""
     if difference.low > 0:

@@ -32,6 +32,13 @@ def execute(
     """Compute what the directory's store lacks; print the results and write the tables."""
     with stopwatch.imports():
         from experiments import runner
+    found = runner.run_points(points, plan, open_store(directory), stopwatch)
+    found.save(directory)
+    found.report()
+
+
+def open_store(directory: Path) -> Store:
+    """The results stored in a directory, with a warning if some of them were damaged."""
     store = Store(directory / FILE)
     if store.damaged:
         lines = "1 line" if store.damaged == 1 else f"{store.damaged} lines"
@@ -40,9 +47,7 @@ def execute(
             f"{len(store.records)} sound results are kept",
             file=sys.stderr,
         )
-    found = runner.run_points(points, plan, store, stopwatch)
-    found.save(directory)
-    found.report()
+    return store
 
 
 def run(name: str, **changes: Any) -> Results:

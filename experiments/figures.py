@@ -25,8 +25,9 @@ COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
 GOAL_PERCENT = 99.0
 GROUPED = "Greedy placement + Group partitioning"
-BETA = ("Beta", GROUPED)
-"""Labels of the paper's own policy, in the ablation the second."""
+PARALLEL = "Model Parallelism"
+BETA = ("Beta", GROUPED, PARALLEL)
+"""Labels of the paper's own policy: in the ablation the second, in its section 3 the third."""
 NAMES = {
     "sr-greedy": "SR",
     "mp-search": "Beta",
@@ -108,39 +109,41 @@ def curves_figure(
     panels: Sequence[Panel],
     quantity: Quantity = ATTAINMENT,
     names: Mapping[str, str] = MappingProxyType({}),
+    colours: Mapping[str, str] = MappingProxyType({}),
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
     rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
-    calls a policy, where it differs from `display_name`. Bands are 95 % intervals
-    of the mean over replications. A dotted line marks where a policy first reaches 99 %.
+    calls a policy, where it differs from `display_name`. colours: of curves by their name, where
+    they have one of their own. Bands are 95 % intervals of the mean over replications. A dotted
+    line marks where a policy first reaches 99 %.
     """
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     labels = {policy: names.get(policy, display_name(policy)) for policy in policies}
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
     num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
     num_columns = min(len(panels), COLUMNS_PER_ROW)
-    with _style():
-        figure = _figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
+    with style():
+        figure = new_figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
             curves = {labels[p]: _curve(own, p, quantity) for p in policies}
-            _draw_panel(axes, panel, curves, quantity)
+            _draw_panel(axes, panel, curves, quantity, colours)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(),
             loc="outside upper center",
-            ncols=min(len(labels), 6),
+            ncols=min(len(labels), 6 if num_columns > 1 else 3),
             frameon=False,
         )
         goal = (
             [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
         )
-        _add_note(figure, [*goal, *_notes(rows)])
+        add_note(figure, [*goal, *_notes(rows)])
         return figure
 
 
@@ -153,11 +156,17 @@ def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
     return [Mark(x, mean_interval(values[x])) for x in sorted(values)]
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity: Quantity) -> None:
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    curves: Mapping[str, Curve],
+    quantity: Quantity,
+    colours: Mapping[str, str],
+) -> None:
     reached: dict[float, list[str]] = {}
     for index, (label, curve) in enumerate(curves.items()):
         beta = label in BETA
-        colour = BETA_COLOUR if beta else COLOURS[index % len(COLOURS)]
+        colour = colours.get(label, BETA_COLOUR if beta else COLOURS[index % len(COLOURS)])
         x = [mark.x for mark in curve]
         axes.plot(
             x,
@@ -177,9 +186,9 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity:
             good = [mark.x for mark in curve if mark.y.mean >= quantity.goal]
             if good:
                 reached.setdefault(panel.first(good), []).append(colour)
-    for goal_x, colours in reached.items():
-        for turn, colour in enumerate(colours):  # the dots of lines at the same x take turns
-            dots = (3 * turn, (1.5, 3 * len(colours) - 1.5))
+    for goal_x, together in reached.items():
+        for turn, colour in enumerate(together):  # the dots of lines at the same x take turns
+            dots = (3 * turn, (1.5, 3 * len(together) - 1.5))
             axes.axvline(goal_x, color=colour, linestyle=dots, zorder=1)
     lowest = min((mark.y.mean for curve in curves.values() for mark in curve), default=0)
     axes.set_ylim(panel.y_min if lowest >= panel.y_min else 0, quantity.highest)
@@ -204,7 +213,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _add_note(figure: Figure, notes: Sequence[str]) -> None:
+def add_note(figure: Figure, notes: Sequence[str]) -> None:
+    """What a reader of the picture alone must know, in small print below it."""
     if notes:
         figure.supxlabel("; ".join(notes), fontsize="x-small", color="0.35")
 
@@ -220,8 +230,8 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
     quantiles = tables.read_csv(latencies, ("placement", "latency_s", "answered"))
     names = list(dict.fromkeys(row["model"] for row in rows))
     placements = list(dict.fromkeys(row["placement"] for row in rows))
-    with _style():
-        figure = _figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
+    with style():
+        figure = new_figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
         left, right = figure.subplots(1, 2)
         for index, placement in enumerate(placements):
             colour = COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR
@@ -249,7 +259,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
-        _add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
+        add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
         return save(figure, stem)
 
 
@@ -263,9 +273,9 @@ def draw_utilisation(table: Path, stem: Path) -> list[Path]:
     placements = list(dict.fromkeys(row["placement"] for row in rows))
     own = {name: [row for row in rows if row["placement"] == name] for name in placements}
     heights = [len({row["group"] for row in own[name]}) for name in placements]
-    with _style():
+    with style():
         inches = [min(max(0.22 * height, 0.5), 8.0) for height in heights]
-        figure = _figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
+        figure = new_figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
         grid = figure.subplots(len(placements), 1, squeeze=False, height_ratios=inches)
         for axes, name, height in zip(grid[:, 0], placements, heights, strict=True):
             values = [100 * float(row["utilisation"]) for row in own[name]]
@@ -297,8 +307,8 @@ def draw_scores(table: Path, stem: Path) -> list[Path]:
     columns = ("case", "quantity", "difference_in_se", "verdict")
     rows = [row for row in tables.read_csv(table, columns) if row["difference_in_se"]]
     limit = 4.0
-    with _style():
-        figure = _figure(7.0, 0.21 * len(rows) + 1.0)
+    with style():
+        figure = new_figure(7.0, 0.21 * len(rows) + 1.0)
         axes = figure.subplots()
         axes.axvspan(-limit, limit, color="0.93", zorder=0)
         axes.axvline(0, color="0.5", linewidth=0.8, zorder=1)
@@ -317,17 +327,19 @@ def draw_scores(table: Path, stem: Path) -> list[Path]:
         axes.set_xlabel("simulated minus exact (standard errors)")
         axes.tick_params(axis="y", length=0)
         passed = f"grey: within {limit:g} standard errors, passes"
-        _add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
+        add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
         return save(figure, stem)
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """What all figures have in common, for the time that one is made."""
     import matplotlib
 
     return matplotlib.rc_context(STYLE)
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure of that size, inches."""
     # Not pyplot: it would look for a display and keep every figure alive.
     from matplotlib.figure import Figure
 
@@ -340,6 +352,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     for kind, stamp in (("pdf", "CreationDate"), ("png", "Software")):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
-        paths.append(stem.with_suffix(f".{kind}"))
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))  # a stem may have dots of its own
         output.write(paths[-1], buffer.getvalue())
     return paths

@@ -38,12 +38,12 @@ class InputMaker:
     """Makes problems and workloads; each file is read once."""
 
     def __init__(self) -> None:
-        self._profile = functools.cache(lambda path: load_profile(input_path(path)))
+        self._profile = functools.cache(_profile)
         self._specs = functools.cache(lambda path: read_models(input_path(path)))
 
     def problem(self, scenario: Scenario) -> Problem:
         """Raises what the library raises for bad input."""
-        profile = self._profile(scenario.profile)
+        profile = self._profile(scenario.profile, scenario.pipeline_overhead)
         cluster = Cluster(scenario.num_devices, scenario.memory_gib * GB, scenario.devices_per_node)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)
 
@@ -93,6 +93,11 @@ class InputMaker:
             scenario: Inputs(problem, *(made[key] for key in train_and_test(scenario, problem)))
             for scenario, problem in problems.items()
         }
+
+
+def _profile(path: str, pipeline_overhead: float | None) -> Profile:
+    profile = load_profile(input_path(path))
+    return profile if pipeline_overhead is None else profile.with_even_pipelines(pipeline_overhead)
 
 
 def train_and_test(scenario: Scenario, problem: Problem) -> list[tuple[Traffic, int]]:

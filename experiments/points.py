@@ -38,6 +38,11 @@ class Scenario:
     train_duration_s: Annotated[
         float | None, "length of the training traffic, s; none: duration_s"
     ] = None
+    pipeline_overhead: Annotated[
+        float | None,
+        "every stage of an operator-serial pipeline takes this times single-device latency / "
+        "stages; none: as profiled",
+    ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
 
     @property

@@ -95,6 +95,11 @@ class Config(Replications):
     train_duration_s: Annotated[
         float | None, "length of the training traffic, s; none: as the test traffic"
     ] = None
+    pipeline_overhead: Annotated[
+        float | None,
+        "every stage of an operator-serial pipeline takes this times single-device latency / "
+        "stages; none: as profiled",
+    ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
 
 

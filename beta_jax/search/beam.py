@@ -52,7 +52,9 @@ def beam_search(task: GreedyTask, beam: int) -> Result:
             for g, (models, _) in enumerate(filling):
                 hosted[lane, g, list(models)] = True
         config = np.array([[config for _, config in filling] for filling in fillings], np.int32)
-        return [_Scored(*pair) for pair in zip(scorer(hosted, config).score[0], fillings, strict=True)]
+        return [
+            _Scored(*pair) for pair in zip(scorer(hosted, config).score[0], fillings, strict=True)
+        ]
 
     empty: _Filling = tuple(((), configs.index(config)) for config in sorted(task.configs))
     candidates = [empty]

@@ -176,7 +176,12 @@ class _Climb:
         if screen:
             of = [turn % len(self._requests)]
             score, _ = self._evaluate(kids, of)
-            keep = np.concatenate([own[np.argsort(-score[own], kind="stable")[: CHILDREN // len(top)]] for own in (np.flatnonzero(parent_of == q) for q in top)])
+            keep = np.concatenate(
+                [
+                    own[np.argsort(-score[own], kind="stable")[: CHILDREN // len(top)]]
+                    for own in (np.flatnonzero(parent_of == q) for q in top)
+                ]
+            )
             kids = jax.tree.map(lambda a: a[jnp.asarray(keep)], kids)
             parent_of = parent_of[keep]
         score, good = self._evaluate(kids)
@@ -193,7 +198,9 @@ class _Climb:
 
     def result(self):
         j = int(self._score.argmax())
-        return Result(self._codec.decode(self._parents, j), float(self._score[j]), self._num_simulations)
+        return Result(
+            self._codec.decode(self._parents, j), float(self._score[j]), self._num_simulations
+        )
 
 
 @jax.jit

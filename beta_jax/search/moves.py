@@ -188,7 +188,9 @@ def _fit(u: Array, noise: Array, space: Space, draft: _Draft, need: Array) -> Ar
     return keep.at[group].set(hosted, mode="drop")
 
 
-def _child(u: Array, v: Array, noise: Array, space: Space, hosted: Array, config: Array, need: Array) -> Placements:
+def _child(
+    u: Array, v: Array, noise: Array, space: Space, hosted: Array, config: Array, need: Array
+) -> Placements:
     nothing = jnp.zeros_like(hosted)
     draft = _move(u[0], space, _Draft(config, hosted, nothing, nothing[:, 0]))
     again = _move(u[1], space, draft)
@@ -205,7 +207,7 @@ def children(
     lanes = len(parent_of)
     keys = jax.random.split(key, 3)
     u = jax.random.uniform(keys[0], (lanes, MAX_MOVES, 8))
-    v = jax.random.uniform(keys[1], (lanes, 2*MAX_MOVES, 3))
+    v = jax.random.uniform(keys[1], (lanes, 2 * MAX_MOVES, 3))
     noise = jax.random.uniform(keys[2], (lanes, 2 * MAX_MOVES, num_models))
     own = jax.tree.map(lambda array: array[parent_of], parents)
     child = jax.vmap(_child, in_axes=(0, 0, 0, None, 0, 0, 0))

@@ -71,7 +71,9 @@ class Scorer:
         parts = run_parallel(run, tasks)
         shape = len(some), num_lanes, hosted.shape[2]
         # In order of workload, then lane: the parts are the rows of [workload, lane].
-        good, latency = (np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True))
+        good, latency = (
+            np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True)
+        )
         replicas = np.asarray(hosted.sum((1, 2)))
         requests = self._num_requests[list(some), None]
         return Scores(score_counts(good.sum(2), latency.sum(2), requests, replicas), good)

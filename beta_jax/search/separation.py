@@ -109,9 +109,7 @@ def make_buckets(problem: Problem) -> list[Bucket]:
 
 def balanced_divisions(problem: Problem, buckets: Sequence[Bucket]) -> list[Division]:
     """Divisions whose throughput, bucket by bucket, is not too far from the traffic's shares."""
-    divisions, imbalance = divisions_of(
-        problem, buckets, nominal_rates("mp-search-sep", problem)
-    )
+    divisions, imbalance = divisions_of(problem, buckets, nominal_rates("mp-search-sep", problem))
     kept = imbalance < IMBALANCES[0]
     for bound in IMBALANCES[1:]:
         if kept.sum() < FEW_DIVISIONS or not (imbalance < bound).any():

@@ -1,0 +1,76 @@
+"""What section 3 simulates, by panel group; configs/sec3.py has the published parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from beta_jax.types import Rules
+
+GROUPS = (
+    "two_models",
+    "memory",
+    "rate",
+    "cv",
+    "slo",
+    "overhead",
+    "decomposition",
+    "partition",
+    "scaling",
+    "theory",
+)
+"""Panel groups in the order of the figures."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The simulations of a panel group."""
+
+    seeds: Annotated[int, "independent replications; 2 or more give 95 % intervals"]
+    duration_s: Annotated[float, "length of the traffic, s"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunsAtRate(Runs):
+    """Simulations at one rate."""
+
+    rate_rps: Annotated[float, "total request rate, requests/s"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Runs):
+    """Simulations at several values of one parameter."""
+
+    values: Annotated[tuple[float, ...], "values of what is swept"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepAtRate(Sweep, RunsAtRate):
+    """A sweep of something other than the rate."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The panel groups to run, what they share, and what is their own."""
+
+    groups: Annotated[tuple[str, ...], f"panel groups: {', '.join(GROUPS)}"] = GROUPS
+    profile: Annotated[str, "profile file: stage latencies and weights of the types"]
+    model_type: Annotated[str, "type of the models in rate, cv, slo, overhead and scaling"]
+    base_cv: Annotated[float, "coefficient of variation of the gaps, where it is not swept"]
+    two_models: RunsAtRate
+    memory: Runs
+    rate: Sweep
+    cv: SweepAtRate
+    slo: SweepAtRate
+    pipeline_overheads: Annotated[
+        tuple[float, ...], "overhead: pipelines take so many times single-device latency; as slo"
+    ]
+    theory: Sweep
+    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
+    rng: Annotated[Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState"] = "jax"
+    seed: Annotated[int, "of the first traffic; the others follow"] = 0
+    rules: Rules = dataclasses.field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.groups if name not in GROUPS]:
+            raise ValueError(f"no panel group is called {unknown[0]!r}; known: {', '.join(GROUPS)}")
