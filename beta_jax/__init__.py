@@ -23,6 +23,7 @@ _EXPORTS = {
         "load_placement",
         "save_placement",
     ),
+    "changes": ("Change", "GroupChange", "compare_placements"),
     "partition": ("enumerate_partitions",),
     "workload": (
         "WorkloadError",
