@@ -23,7 +23,7 @@ from __future__ import annotations
 from experiments import evaluate as experiment
 
 CONFIG = experiment.Config(
-    placement="data/examples/placement.json",
+    placement=("data/examples/placement.json",),
     profile="data/profiles/v100.json",
     requests="data/examples/requests.csv",
 )

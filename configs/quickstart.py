@@ -21,7 +21,7 @@ CONFIG = experiment.Config(
     requests="data/examples/requests.csv",
     model_types=("bert-2.6b",),
     profile="data/profiles/v100.json",
-    num_devices=4,
+    num_devices=(4,),
     policies=("mp-search", "sr-greedy"),
 )
 

@@ -1,4 +1,4 @@
-"""How a given placement serves given requests."""
+"""How given placements serve given requests, and what changes from the first to the others."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from typing import Annotated
 
 import numpy as np
 
-from beta_jax.placement import load_placement
 from beta_jax.problem import Problem
 from beta_jax.profiles import load_profile
 from beta_jax.types import GB, Cluster, Rules, Workload
 from beta_jax.workload import read_requests
+from experiments import output, tables
 from experiments.figures import SERVICE_FILES, draw_service, draw_utilisation
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
-FILES = (*SERVICE_FILES, "timeline.json", "evaluate.pdf", "evaluate.png")
+FILES = (*SERVICE_FILES, "changes.csv", "timeline.json", "evaluate.pdf", "evaluate.png")
 MAX_TIMELINE_REQUESTS = 100_000
 """They make a file of some 60 MB where groups have four stages."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """The three files, the cluster, and the rules of the simulated system."""
+    """The files, the cluster, and the rules of the simulated system."""
 
-    placement: Annotated[str, "placement file: groups, and the models with their types and SLOs"]
+    placement: Annotated[
+        tuple[str, ...], "placement files: groups, and the models with their types and SLOs"
+    ]
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     requests: Annotated[str, "CSV with the columns arrival_s,model"]
-    num_devices: Annotated[int | None, "devices; none: as many as the placement uses"] = None
+    num_devices: Annotated[int | None, "devices; none: as many as placements use"] = None
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
     timeline: Annotated[
         tuple[float, ...] | None,
-        "from,to in s: write the requests that arrive then as timeline.json, for ui.perfetto.dev",
+        "from,to in s: write the requests that arrive then as timeline.json, for ui.perfetto.dev; "
+        "of the first placement",
     ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
 
@@ -49,30 +52,45 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Simulate, print and write the tables per model and per group."""
     with stopwatch.imports():
         from beta_jax.timeline import write_timeline
-        from experiments import service
-        from experiments.placements import NothingPlacedError, hosts_any, statics
+        from experiments import changes, service
+        from experiments.placements import (
+            NothingPlacedError,
+            hosts_any,
+            read_placements,
+            require_valid,
+            statics,
+        )
     with stopwatch.part("read"):
-        placement, models = load_placement(input_path(config.placement))
+        placements, models = read_placements(config.placement)
         num_devices = config.num_devices
         if num_devices is None:
-            num_devices = max(1, *(static.num_devices for static in statics(placement)))
+            used = [s.num_devices for p in placements.values() for s in statics(p)]
+            num_devices = max(1, *used)
         cluster = Cluster(num_devices, config.memory_gib * GB)
         problem = Problem(models, cluster, load_profile(input_path(config.profile)), config.rules)
-        placement.check(problem)
-        if not hosts_any(placement):
-            raise NothingPlacedError(f"{config.placement} hosts no model")
+        for path, placement in zip(config.placement, placements.values(), strict=True):
+            require_valid(path, placement, problem)
+            if not hosts_any(placement):
+                raise NothingPlacedError(f"{path} hosts no model")
         workload = read_requests(input_path(config.requests), [model.name for model in models])
     if config.timeline is not None:
         _check_timeline(config.timeline, workload)
-    name = Path(config.placement).stem
-    served = service.serve(problem, {name: placement}, workload, config.warmup_s, stopwatch)
-    service.report(problem, served, directory, trained_on_test=None)
+    served = service.serve(problem, placements, workload, config.warmup_s, stopwatch)
+    changed = changes.from_first(problem, placements)
+    several = len(placements) > 1
+    facts = {name: changes.moved(changed, name) for name in placements} if several else {}
+    service.report(problem, served, directory, trained_on_test=None, facts=facts)
+    (directory / changes.FILE).unlink(missing_ok=True)
+    if several and (rows := changes.rows(changed)):
+        output.write(directory / changes.FILE, tables.to_csv(rows))
+        first, *others = changed
+        print(*(f"from {first} to {name}: {changed[name]}\n" for name in others), sep="\n")
     timeline = directory / "timeline.json"
     timeline.unlink(missing_ok=True)
     if config.timeline is not None:
         with stopwatch.part("timeline"):
             begin, end = config.timeline
-            write_timeline(timeline, problem, placement, served[0].outcome, (begin, end))
+            write_timeline(timeline, problem, served[0].placement, served[0].outcome, (begin, end))
         print(f"{timeline}: open it at https://ui.perfetto.dev")
 
 

@@ -298,6 +298,54 @@ def draw_utilisation(table: Path, stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
+def draw_history(table: Path, stem: Path) -> list[Path]:
+    """The best score that each search had after so many simulations.
+
+    table: CSV with policy, num_simulations, best_score. Writes `stem`.pdf and .png; raises
+    ResultsError, OSError.
+    """
+    rows = tables.read_csv(table, ("policy", "num_simulations", "best_score"))
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    with style():
+        figure = new_figure(4.8, 2.8)
+        axes = figure.subplots()
+        for index, policy in enumerate(policies):
+            own = [row for row in rows if row["policy"] == policy]
+            axes.step(
+                [float(row["num_simulations"]) for row in own],
+                [100 * float(row["best_score"]) for row in own],
+                where="post",
+                color=COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR,
+                label=policy,
+            )
+        best = [100 * float(row["best_score"]) for row in rows]
+        low, high = min(*best, max(best) - 1), max(best)  # less than 1 % looks like little
+        axes.set(xscale="log", xlabel="Simulations", ylabel="Best training score (%)")
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        axes.ticklabel_format(axis="y", useOffset=False)
+        figure.legend(loc="outside upper center", ncols=len(policies), frameon=False)
+        return save(figure, stem)
+
+
+def draw_devices(table: Path, stem: Path) -> list[Path]:
+    """SLO attainment against the size of the cluster, in training beside that on test traffic.
+
+    table: CSV with num_devices, placement, train_attainment, test_attainment. Writes `stem`.pdf
+    and .png; raises ResultsError, OSError.
+    """
+    columns = {"train_attainment": "Training traffic", "test_attainment": "Test traffic"}
+    given = tables.read_csv(table, ("num_devices", "placement", *columns))
+    rows = [
+        {"panel": column, "x": row["num_devices"], "policy": row["placement"]}
+        | {ATTAINMENT.column: row[column], "trained_on_test": False}
+        for row in given
+        for column in columns
+    ]
+    panels = [Panel(column, "Devices", 60, min, title) for column, title in columns.items()]
+    names = {row["placement"]: row["placement"] for row in given}
+    return save(curves_figure(rows, panels, names=names, colours={"beta": BETA_COLOUR}), stem)
+
+
 def draw_scores(table: Path, stem: Path) -> list[Path]:
     """How far simulated averages are from the exact ones, in standard errors, one row each.
 

@@ -134,7 +134,9 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
     from beta_jax.simulator import SIMULATOR_VERSION
 
     leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
-    texts = [leaf.value for leaf in walk(config) if isinstance(leaf.value, str)]
+    values = [leaf.value for leaf in walk(config)]
+    lists = [value if isinstance(value, tuple) else (value,) for value in values]
+    texts = [text for one in lists for text in one if isinstance(text, str)]
     files = {text: input_path(text) for text in texts if input_path(text).is_file()}
     return {
         "argv": list(argv),

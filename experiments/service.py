@@ -53,15 +53,21 @@ def serve(
 
 
 def report(
-    problem: Problem, served: Sequence[Served], directory: Path, *, trained_on_test: bool | None
+    problem: Problem,
+    served: Sequence[Served],
+    directory: Path,
+    *,
+    trained_on_test: bool | None,
+    facts: Mapping[str, Row],
 ) -> None:
     """Write the tables; print those of models, groups, and misses, and the summary.
 
     trained_on_test: whether the placements were made for these very requests; None: not known.
+    facts: what else the summary tells of each placement, by its name.
     """
     misses = [miss_reasons(problem, case.placement, case.outcome).counts for case in served]
     contents = {
-        "summary": [row for case in served for row in _summary_rows(case)],
+        "summary": [_summary_row(case, facts.get(case.name, {})) for case in served],
         "models": [row for case in served for row in _model_rows(problem, case)],
         "groups": [row for case in served for row in _group_rows(problem, case)],
         "latencies": [row for case in served for row in _latency_rows(case)],
@@ -92,8 +98,9 @@ def report(
         print(f"{TRAINED_ON_TEST}\n")
 
 
-def _summary_rows(case: Served) -> list[Row]:
-    return [{"placement": case.name, "layout": str(case.placement)} | latency_summary(case.outcome)]
+def _summary_row(case: Served, facts: Row) -> Row:
+    known = {"placement": case.name, "layout": str(case.placement)}
+    return known | facts | latency_summary(case.outcome)
 
 
 def _model_rows(problem: Problem, case: Served) -> list[Row]:
