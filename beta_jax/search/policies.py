@@ -79,8 +79,8 @@ def place_batch(
     """Place many instances with one policy, their simulations as lanes of shared programs.
 
     training: the training workload, or workloads, of each problem; pass the same object where it is
-    the same. options: the policy's own, see its function; they have defaults. Every placement is valid;
-    warnings name the models left without a replica.
+    the same. options: the policy's own, see its function; they have defaults. Every placement is
+    valid; warnings name the models left without a replica.
     """
     function = find_policy(policy, **options)
     instances: list[Any] = list(zip(problems, training, strict=True))
