@@ -100,9 +100,8 @@ def tiny(_: argparse.Namespace) -> None:
     for simulations in (0, 300, 1000, 3000):
         found = beta_jax.place_batch("beta", problems, workloads, budget_simulations=simulations)
         gap = best - [result.score for result in found]
-        print(
-            f"{simulations:5} simulations: {(gap <= 1e-12).sum()} of 50 optimal, gap at most {gap.max():.4f}"
-        )
+        optimal = (gap <= 1e-12).sum()
+        print(f"{simulations:5} simulations: {optimal} of 50 optimal, gap at most {gap.max():.4f}")
 
 
 def within(problem, training, seconds: float) -> beta_jax.Result:
