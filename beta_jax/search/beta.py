@@ -81,11 +81,12 @@ def beta(
             found, num_simulations = _starts(problem, workloads)
             starts += found
         climbs = _Climbs(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
-        used: Callable[[int], float]
-        if budget_s is None:
-            used = lambda simulations: simulations / max(budget_simulations, 1)  # noqa: E731
-        else:
-            used = lambda _: (time.perf_counter() - begin) / max(budget_s, 1e-9)  # noqa: E731, B023
+
+        def used(simulations: int, begin: float = begin) -> float:
+            if budget_s is None:
+                return simulations / budget_simulations if budget_simulations else 1.0
+            return (time.perf_counter() - begin) / budget_s if budget_s else 1.0
+
         results.append(climbs.run(used, seed))
     return results
 

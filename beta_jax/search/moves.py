@@ -1,10 +1,10 @@
 """Random changes of placements, held as arrays on the device: the neighbourhood of a local search.
 
 A child differs from its parent by one move or two. A move exchanges models of a group, swaps models
-between two groups, or configures the devices of two groups (or of one, and those in no group)
-afresh: that splits, merges, founds, dissolves and reconfigures groups. Moves say what groups are to
-keep; then the groups that were touched are filled: first with what they keep, then with models drawn
-at random, rather those of which many requests are not served.
+between two groups, or configures the devices of one group or two, and those in no group, afresh:
+that splits, merges, founds, dissolves and reconfigures groups. Moves say what groups are to keep;
+then the groups that were touched are filled: first with what they keep, then with models drawn at
+random, rather those of which many requests are not served.
 """
 
 from __future__ import annotations

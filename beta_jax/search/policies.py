@@ -16,7 +16,7 @@ from beta_jax.search.beta import beta
 from beta_jax.search.evolution import evolve
 from beta_jax.search.exhaustive import exhaustive
 from beta_jax.search.ilp import mp_ilp, sr_ilp
-from beta_jax.search.instances import Instances, Training, as_one
+from beta_jax.search.instances import Training, as_one
 from beta_jax.search.pipeline import mp_equal, mp_greedy, mp_round_robin, mp_search
 from beta_jax.search.replication import sr_greedy, sr_replace, sr_search, sr_uniform
 from beta_jax.search.result import Result
@@ -35,12 +35,13 @@ POLICIES: dict[str, Callable[..., list[Result]]] = {
     "mp-search": mp_search,
     "mp-search-sep": mp_search_sep,
     "beta": beta,
+    "beta-<budget_simulations>": beta,
     "exhaustive": exhaustive,
     "<policy>-evo": evolve,
 }
 """Policies by name. A part in angle brackets is passed by that keyword: `<policy>` stands for
 another policy, any other part for a whole number."""
-TRAIN_ON_MANY = ("beta",)
+TRAIN_ON_MANY = (beta,)
 """Policies that tell several training workloads apart; for others these are joined into one."""
 
 
@@ -48,7 +49,7 @@ class UnknownPolicyError(ValueError):
     """No policy has this name, or it does not have this option."""
 
 
-def find_policy(name: str, **options: Any) -> Callable[[Instances], list[Result]]:
+def find_policy(name: str, **options: Any) -> functools.partial[list[Result]]:
     """The policy of a name such as `mp-equal-8-2`, with options such as `seed=1` for `-evo`.
 
     Raises UnknownPolicyError with the nearest names, or the options that there are.
@@ -79,12 +80,12 @@ def place_batch(
     """Place many instances with one policy, their simulations as lanes of shared programs.
 
     training: the training workload, or workloads, of each problem; pass the same object where it is
-    the same. options: the policy's own, see its function; they have defaults. Every placement is valid;
-    warnings name the models left without a replica.
+    the same. options: the policy's own, see its function; they have defaults. Every placement is
+    valid; warnings name the models left without a replica.
     """
     function = find_policy(policy, **options)
     instances: list[Any] = list(zip(problems, training, strict=True))
-    if policy not in TRAIN_ON_MANY:
+    if function.func not in TRAIN_ON_MANY:
         instances = [(problem, as_one(problem, given)) for problem, given in instances]
     results = function(instances) if instances else []
     return [
