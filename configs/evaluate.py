@@ -4,6 +4,7 @@
     python run.py --config evaluate --config.placement=P.json --config.profile=F.json \\
         --config.requests=R.csv
     python run.py --config evaluate --config.timeline=110,125    # timeline.json of these seconds
+    python run.py --config evaluate --config.placement=A.json,B.json    # side by side
 
 Takes 3 s. Expect an SLO attainment of 92.1 % on the example, and a p99 latency of 1.17 s. Of the
 193 requests that missed, 173 were late behind other models: they would have been in time without
@@ -15,7 +16,9 @@ model; behind its own model; behind others. utilisation.csv and its figure say h
 was over time. timeline.json, for https://ui.perfetto.dev, shows what every stage worked on.
 
 R.csv has the columns arrival_s,model (seconds, a name from P.json); P.json is a placement file, as
-`quickstart` writes them, that gives every model its type and its SLO.
+`quickstart` writes them, that gives every model its type and its SLO. Several placements share
+models by name; changes.csv tells what changes from the first to each other one: the replicas added,
+dropped and kept in each group, and the bytes of weights to load.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections import Counter
@@ -233,8 +234,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
     with style():
         figure = new_figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
         left, right = figure.subplots(1, 2)
-        for index, placement in enumerate(placements):
-            colour = COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR
+        for index, (placement, colour) in enumerate(_colours(placements).items()):
             height = 0.8 / len(placements)
             shown = {
                 r["model"]: float(r["slo_attainment"]) for r in rows if r["placement"] == placement
@@ -251,7 +251,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
                 [float(r["latency_s"]) for r in own],
                 [100 * float(r["answered"]) for r in own],
                 color=colour,
-                linestyle="--" if index else "-",
+                linestyle="-" if colour == BETA_COLOUR else "--",
             )
         left.set_yticks(range(len(names)), names)
         left.invert_yaxis()
@@ -261,6 +261,13 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
         add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
         return save(figure, stem)
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour of each name: Beta's own of `beta`, or of the first if that is not there."""
+    own = "beta" if "beta" in names else names[0]
+    others = itertools.cycle(COLOURS)
+    return {name: BETA_COLOUR if name == own else next(others) for name in names}
 
 
 def draw_utilisation(table: Path, stem: Path) -> list[Path]:
@@ -309,13 +316,13 @@ def draw_history(table: Path, stem: Path) -> list[Path]:
     with style():
         figure = new_figure(4.8, 2.8)
         axes = figure.subplots()
-        for index, policy in enumerate(policies):
+        for policy, colour in _colours(policies).items():
             own = [row for row in rows if row["policy"] == policy]
             axes.step(
                 [float(row["num_simulations"]) for row in own],
                 [100 * float(row["best_score"]) for row in own],
                 where="post",
-                color=COLOURS[(index - 1) % len(COLOURS)] if index else BETA_COLOUR,
+                color=colour,
                 label=policy,
             )
         best = [100 * float(row["best_score"]) for row in rows]
@@ -343,7 +350,7 @@ def draw_devices(table: Path, stem: Path) -> list[Path]:
     ]
     panels = [Panel(column, "Devices", 60, min, title) for column, title in columns.items()]
     names = {row["placement"]: row["placement"] for row in given}
-    return save(curves_figure(rows, panels, names=names, colours={"beta": BETA_COLOUR}), stem)
+    return save(curves_figure(rows, panels, names=names, colours=_colours([*names])), stem)
 
 
 def draw_scores(table: Path, stem: Path) -> list[Path]:

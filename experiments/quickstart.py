@@ -43,7 +43,8 @@ BETA = "beta"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """Options of the policy `beta`, see `beta_jax.search.beta`."""
+    """Options of the policy `beta`, see `beta_jax.search.beta`; what it maximises, `worst_share`
+    and `fairness`, also decides which policy's placement is the best."""
 
     budget_simulations: Annotated[int, "simulations to search for"] = 20_000
     budget_s: Annotated[float | None, "seconds to search for instead; not repeatable"] = None
@@ -95,8 +96,11 @@ class Config:
     def __post_init__(self) -> None:
         if not self.num_devices:
             raise ValueError("num_devices is empty: how many devices are there?")
-        if self.max_moved_gib is not None and self.start_from is None:
-            raise ValueError("max_moved_gib bounds changes of a placement: give start_from, too")
+        if self.max_moved_gib is not None:
+            if self.start_from is None:
+                raise ValueError("max_moved_gib bounds changes of a placement: give start_from")
+            if self.max_moved_gib < 0:
+                raise ValueError(f"max_moved_gib must be >= 0, got {self.max_moved_gib:g}")
         if self.test_requests is not None and self.test_share:
             raise ValueError("test_requests and test_share both say what to test on: give one")
 
@@ -123,10 +127,12 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     with stopwatch.part("read"):
         inputs = _read(config)
     options: dict[str, dict[str, Any]] = {policy: {} for policy in config.policies}
-    if BETA in options or inputs.today is not None:
+    if inputs.today is not None and BETA not in options:
+        options = {BETA: {}, **options}
+    if BETA in options:
         limit = None if config.max_moved_gib is None else config.max_moved_gib * GB
-        further = {"start_from": inputs.today, "max_bytes_moved": limit}
-        options = {BETA: dataclasses.asdict(config.beta) | further} | options
+        changes = {"start_from": inputs.today, "max_bytes_moved": limit}
+        options[BETA] = dataclasses.asdict(config.beta) | changes
     with stopwatch.part("place"):
         plans = [
             planning.make_plan(problem, inputs.training, options, objective, inputs.today)
