@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
+from beta_jax.services import services
 from beta_jax.simulator.lanes import segments
 from beta_jax.simulator.results import Outcome
-from beta_jax.services import services
 from beta_jax.types import TICKS_PER_SECOND
 
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
+from beta_jax.services import model_ticks, overhead_ticks, run_stages
 from beta_jax.simulator.lanes import segments
 from beta_jax.simulator.results import Outcome
-from beta_jax.services import model_ticks, overhead_ticks, run_stages
 from beta_jax.types import durations_to_ticks
 
 IN_TIME = -1

@@ -19,9 +19,9 @@ import numpy as np
 from beta_jax.misses import IN_TIME, MissReason, miss_reasons
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
+from beta_jax.services import services
 from beta_jax.simulator.lanes import segments
 from beta_jax.simulator.results import Outcome
-from beta_jax.services import services
 from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED
 
 Event = dict[str, Any]

@@ -13,8 +13,8 @@ import numpy as np
 from beta_jax import queueing as theory
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
-from beta_jax.simulator import Outcome, simulate
 from beta_jax.services import run_stages
+from beta_jax.simulator import Outcome, simulate
 from beta_jax.types import Workload, durations_to_ticks
 from beta_jax.workload import synthesize
 from experiments.exact_cases import (
