@@ -17,11 +17,11 @@ from beta_jax.problem import Problem, make_models
 from beta_jax.profiles import Profile, load_profile
 from beta_jax.types import GB, Cluster, Model, Rules, Workload
 from beta_jax.workload import read_requests
-from experiments.figures import SERVICE_FILES, draw_service, draw_utilisation
+from experiments import service_figures
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
-FILES = (*SERVICE_FILES, "placement.json", "quickstart.pdf", "quickstart.png")
+FILES = (*service_figures.FILES, "placement.json", "quickstart.pdf", "quickstart.png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,11 +79,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
 
 
 def draw(directory: Path) -> list[Path]:
-    tables = directory / "models.csv", directory / "latencies.csv"
-    return [
-        *draw_service(*tables, directory / "quickstart"),
-        *draw_utilisation(directory / "utilisation.csv", directory / "utilisation"),
-    ]
+    return service_figures.draw(directory, "quickstart")
 
 
 def model_names(path: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import same_color, to_hex
 
-from experiments import figures, sec6_3, tables
+from experiments import figures, sec6_3, selfcheck, service_figures, tables
 from experiments.sec6_3 import PANELS
 
 POLICIES = ("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search")
@@ -188,7 +188,7 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
     reached = [("beta", 0.1, 0.0), ("beta", 0.4, 0.75), ("sr", 0.2, 0.0), ("sr", 0.3, 0.5)]
     keys = ("placement", "latency_s", "answered")
     latencies.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in reached]))
-    figures.draw_service(models, latencies, tmp_path / "service")
+    service_figures.draw_service(models, latencies, tmp_path / "service")
     bars, curves = drawn[0].axes
     assert [bar.get_width() for bar in bars.patches[:3]] == [100, 50, 75]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["m0", "m1"]
@@ -207,7 +207,7 @@ def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, 
         for i, share in enumerate(shares)
     ]
     table.write_text(tables.to_csv(rows))
-    figures.draw_utilisation(table, tmp_path / "utilisation")
+    service_figures.draw_utilisation(table, tmp_path / "utilisation")
     upper, lower, bar = drawn[0].axes
     assert (upper.get_title(), lower.get_title()) == ("beta", "sr")
     assert upper.collections[0].get_array().ravel().tolist() == [50, 100]
@@ -222,7 +222,7 @@ def test_scores_beyond_the_limit_stand_out_and_stay_inside(tmp_path, drawn):
     keys = ("case", "quantity", "difference_in_se", "verdict")
     values = [("a", "q", 1.0, "pass"), ("b", "q", float("inf"), "FAIL"), ("c", "q", None, "pass")]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    figures.draw_scores(table, tmp_path / "selfcheck")
+    selfcheck.draw(tmp_path)
     (axes,) = drawn[0].axes
     marks = [line for line in axes.lines if line.get_marker() in ("o", "X")]
     assert [(line.get_marker(), *line.get_xdata()) for line in marks] == [("o", 1.0), ("X", 6.0)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import math
 import pathlib
 import re
@@ -141,7 +140,7 @@ def simulated(row: dict[str, str]) -> Case | None:
             measure, slo = attainment, p("slo")
     elif kind == "M/D/1 wait quantile":
         times, hosts = [p["D"]], (ALL,)
-        measure = functools.partial(share_within, rate * (p("D") + exact))
+        measure = share_within(rate * (p("D") + exact))
         exact = float(row["metric"].removeprefix("q"))
     else:
         return None
@@ -161,7 +160,7 @@ def test_simulations_are_within_four_standard_errors_of_every_published_value(
     found = [case for row in published if (case := simulated(row)) is not None]
     assert len(found) == 43
     rows = compare(found, 16, 50_000.0, seed=0, warmup_s=6000.0)
-    assert not [row for row in rows if row["verdict"] != "pass"]
+    assert not [row for row in rows if abs(row["difference_in_se"]) > 4]
 
 
 # Values that are in textbooks, or follow by hand.

@@ -36,8 +36,8 @@ from beta_jax.stages import balanced_cut, even_cut, stage_sums
 from beta_jax.statistics import mean_interval, paired_ratio
 from configs import sec3
 from experiments import tables
-from experiments.sec3 import FILES, costs, curves, figures, two_models
-from experiments.sec3.exact import Theory
+from experiments.sec3 import FILES, costs, figures, pooling, two_models
+from experiments.theory import Theory
 from experiments.timing import Stopwatch
 
 from instances import make_profile
@@ -212,9 +212,9 @@ def test_two_models_as_published(shared):
 
 def test_theory_is_drawn_through_what_is_simulated():
     sweep = dataclasses.replace(sec3.CONFIG.theory, values=(0.5, 1.25), seeds=8, duration_s=5e3)
-    made = curves.run(dataclasses.replace(sec3.CONFIG, theory=sweep), Stopwatch(0.0))
+    made = pooling.run(dataclasses.replace(sec3.CONFIG, theory=sweep), Stopwatch(0.0))
     assert len(made["theory"]) == 8
-    assert all(abs(row["standard_errors"]) < 4 for row in made["theory"])
+    assert all(abs(row["difference_in_se"]) < 4 for row in made["theory"])
     fine = {(row["curve"], row["load"]): row["value"] for row in made["theory_curves"]}
     for row in made["theory"]:
         assert fine[row["curve"], row["load"]] == pytest.approx(row["latency_exact"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from beta_jax.statistics import mean_interval
 from experiments import tables
-from experiments.sec3 import costs, curves, figures, sweeps, two_models
+from experiments.sec3 import costs, figures, pooling, sweeps, two_models
 from experiments.sec3.config import Config
 from experiments.store import Store
 from experiments.timing import Stopwatch
@@ -26,7 +26,7 @@ def run(config: Config, store: Store, stopwatch: Stopwatch) -> Iterator[tuple[st
         if group == "two_models":
             made = two_models.run(config, stopwatch)
         elif group == "theory":
-            made = curves.run(config, stopwatch)
+            made = pooling.run(config, stopwatch)
         elif group in COSTS:
             made = {group: COSTS[group](config)}
         else:
