@@ -284,7 +284,7 @@ def test_kingmans_bound_is_sharp_in_heavy_traffic():
     assert queueing.kingman_bound_s(0.7, 1, 0, 0) == 0  # a clockwork never waits
 
 
-@given(loads, st.sampled_from((2, 5, 30)))
+@given(loads, st.sampled_from((2, 7, 40)))
 @relaxed
 def test_more_servers_wait_less_and_constant_service_about_half(busy: float, number: int):
     mdc = queueing.mdc_wait_s(number, busy * number, 1.0)
@@ -334,8 +334,9 @@ def test_arrays_broadcast_and_transformations_agree():
     np.testing.assert_allclose(whole, each, rtol=1e-15)
     mapped = jax.jit(jax.vmap(lambda rate: queueing.deadline_attainment(rate, slos, 0.4)))
     np.testing.assert_allclose(mapped(rates[:, 0]), each, rtol=1e-15)
-    waits = jax.vmap(lambda rate: queueing.mdc_wait_s(4, rate, 1.0))(np.array([1.0, 3.9]))
-    np.testing.assert_allclose(waits, queueing.mdc_wait_s(4, np.array([1.0, 3.9]), 1.0), rtol=1e-15)
+    waits = jax.vmap(lambda rate: queueing.mdc_wait_s(2, rate, 1.0))(np.array([1.0, 1.9]))
+    each = [float(queueing.mdc_wait_s(2, rate, 1.0)) for rate in (1.0, 1.9)]
+    np.testing.assert_allclose(waits, each, rtol=1e-15)
 
 
 Call = tuple[Callable[..., Any], Sequence[float], str]
