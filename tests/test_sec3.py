@@ -146,6 +146,15 @@ def test_utilisation_is_a_share_and_pooling_is_busy_for_as_long(smoke):
     assert busy_s["mp-search"] == pytest.approx(busy_s["sr-greedy"], rel=0.1)
 
 
+def test_the_fixed_time_of_a_request_keeps_no_device_busy():
+    shown = []
+    for seconds in (0.0, 0.5):
+        rules = Rules(request_overhead_s=seconds)
+        config = dataclasses.replace(sec3.SMOKE, rules=rules)
+        shown.append(two_models.run(config, Stopwatch(0.0))["two_models_utilisation"])
+    assert shown[0] == shown[1]
+
+
 def test_clean_leaves_nothing(smoke, tmp_path):
     assert execute(tmp_path / "out", "--config", "sec3:scaling") == 0
     assert execute(tmp_path / "out", "--config", "sec3", "--clean") == 0
@@ -260,10 +269,12 @@ def test_theory_answers_per_model_and_for_deadlines():
     assert within[0] == pytest.approx(0.2 * within[1] + 0.8 * within[2])
     assert [column[0] for column in within] == [0, 0, 0]
     assert within[1][1] == pytest.approx(1 - 0.6 * 0.4) and within[2][1] == pytest.approx(0.04)
-    late = Theory(problem(), POOLED)
+    late = Theory(problem(rules=Rules(request_overhead_s=0.1)), POOLED)
     assert late.latency_cdf([late.latency_p99_s()])[0] == pytest.approx(0.99)
     assert Theory(problem(slo=0.8), POOLED).slo_attainment() == pytest.approx(0.953229144)
     assert Theory(problem(slo=0.3), POOLED).slo_attainment() == 0
+    later = problem(slo=0.9, rules=Rules(stage_overhead=0.0, request_overhead_s=0.1))
+    assert Theory(later, POOLED).slo_attainment() == pytest.approx(0.953229144)
 
 
 @pytest.mark.parametrize(
