@@ -218,7 +218,8 @@ def _index(model_names: Sequence[str]) -> dict[str, int]:
 def join(workloads: Sequence[Workload], gap_s: float) -> Workload:
     """The workloads one after the other, `gap_s` between the last arrival of one and the next.
 
-    With a gap that outlasts every queue, serving them joined is serving each of them alone.
+    With a gap that outlasts every queue, serving them joined is serving each of them alone, except
+    that the order in which groups fell idle still breaks ties of dispatch.
     Raises WorkloadError for no workloads and for a gap that is not positive.
     """
     if not workloads:

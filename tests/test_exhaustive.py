@@ -39,7 +39,12 @@ POLICIES = (
     "mp-search",
     "mp-search-sep",
     "mp-search-evo",
+    "beta",
 )
+OPTIONS = {
+    "mp-search-evo": {"population": 32, "generations": 5},
+    "beta": {"budget_simulations": 1000},
+}
 
 
 def tiny_instance(rng: np.random.Generator) -> tuple[Problem, Workload]:
@@ -74,12 +79,12 @@ def test_no_policy_exceeds_the_best_placement(record_property):
     assert (attainment <= np.array(bounds)).all()
     assert min(bounds) < 1
     for policy in POLICIES:
-        options = {"population": 32, "generations": 5} if policy.endswith("-evo") else {}
-        results = place_batch(policy, problems, workloads, **options)
+        results = place_batch(policy, problems, workloads, **OPTIONS.get(policy, {}))
         gap = np.array([b.score - r.score for b, r in zip(best, results, strict=True)])
         print(f"{policy:15} mean gap {gap.mean():.4f}, optimal {(gap <= 1e-12).sum()} of 50")
         record_property(f"gap of {policy}", float(gap.mean()))
         assert gap.min() >= -1e-12, policy
+        assert policy != "beta" or (gap <= 1e-12).sum() >= 45
 
 
 def test_every_order_of_every_group_is_covered():

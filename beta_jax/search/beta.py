@@ -3,9 +3,11 @@
 It starts from what the published search finds on every partition into equal groups, from placements
 that keep model types apart, and from one of the user's own; then groups may become unequal. The
 best starts climb side by side: each round every climb has children (see `moves`), all of them are
-simulated on the training workloads, and the best child takes its parent's place unless it is worse.
+simulated on all training workloads, and the best child takes its parent's place unless it is worse.
 As the budget is used up, climbs that lag behind are given up, until one is left (successive
 halving; Karnin et al., "Almost optimal exploration in multi-armed bandits", ICML 2013).
+
+What was tried and what it brought is in docs/search.md.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from numpy.typing import NDArray
 from beta_jax.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
-from beta_jax.search.instances import Training, workloads_of
-from beta_jax.search.moves import Codec, Placements, children, make_space
+from beta_jax.profiles import ProfileError
+from beta_jax.search.instances import Training, as_list, as_one
+from beta_jax.search.moves import Codec, Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.pipeline import fill_partitions
 from beta_jax.search.result import Result
@@ -32,16 +35,13 @@ from beta_jax.simulator.lanes import padded_size
 from beta_jax.types import ParallelConfig, Workload
 
 CLIMBS = 4
-"""Starts that are climbed from."""
+"""Starts that are climbed from; halved after each quarter of the budget."""
 DIVISIONS = 4
 """Divisions of the devices among model types that are tried as starts, the most balanced ones."""
 CHILDREN = 128
-"""Simulated per round and training workload: two full blocks."""
-SCREENED = 4
-"""With this many training workloads, this many times as many children meet one of them, the
-workloads in turn, and only those that do best there meet them all."""
-Budget = Callable[[int], float]
-"""From the simulations done to the share of the budget that is used up."""
+"""Placements per round, all climbs together: two full blocks of the simulator."""
+MORE_GROUPS = 2
+"""Room for at least so many groups more than the starts have."""
 
 
 def beta(
@@ -55,23 +55,24 @@ def beta(
     max_bytes_moved: float | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Placements of unequal groups, for one training workload or several; never below `mp-search`.
+    """Unequal groups, found on one training workload or on several; never below `mp-search` there.
 
-    budget_simulations: how many simulations to climb for, a placement under one workload each;
-    budget_s: or how many seconds, which is not reproducible (the starts are always finished).
-    worst_share, fairness: see `Objective`. start_from: improve this placement, too; with
-    max_bytes_moved only this one, by changes that load at most so many bytes of weights in all.
-    Raises ValueError for values out of range.
+    budget_simulations: how many simulations (a placement under one workload each) to climb for;
+    budget_s: how many seconds instead, starts included, which are always finished; then results
+    depend on the machine. worst_share, fairness: see `Objective`. start_from: improve this
+    placement, too; with max_bytes_moved only this one, by changes that load at most so many bytes
+    of weights (see `bytes_loaded`). Raises ValueError for values out of range, PlacementError for
+    a start that does not fit the problem.
     """
     if budget_simulations < 0 or (budget_s is not None and not budget_s >= 0):
         raise ValueError(f"budgets must be >= 0, got {budget_simulations} and {budget_s}")
-    if max_bytes_moved is not None and start_from is None:
-        raise ValueError("max_bytes_moved bounds changes of a placement: give start_from, too")
+    if max_bytes_moved is not None and (start_from is None or not max_bytes_moved >= 0):
+        raise ValueError(f"max_bytes_moved is {max_bytes_moved}: needs start_from, and be >= 0")
     objective = Objective(worst_share, fairness)
     results = []
     for problem, training in instances:
         begin = time.perf_counter()
-        workloads = workloads_of(training)
+        workloads = as_list(training)
         starts, num_simulations = [], 0
         if start_from is not None:
             start_from.check(problem)
@@ -79,38 +80,38 @@ def beta(
         if max_bytes_moved is None:
             found, num_simulations = _starts(problem, workloads)
             starts += found
-        climb = _Climb(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
-        if budget_s is None:
-            climb.run(lambda done: done / max(budget_simulations, 1), seed)
-        else:
-            climb.run(lambda _: (time.perf_counter() - begin) / max(budget_s, 1e-9), seed)
-        results.append(climb.result())
+        climbs = _Climbs(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
+
+        def used(simulations: int, begin: float = begin) -> float:
+            if budget_s is None:
+                return simulations / budget_simulations if budget_simulations else 1.0
+            return (time.perf_counter() - begin) / budget_s if budget_s else 1.0
+
+        results.append(climbs.run(used, seed))
     return results
 
 
 def _starts(problem: Problem, workloads: Sequence[Workload]) -> tuple[list[Placement], int]:
-    """Placements to start from, and the simulations it took to find them."""
-    [filled] = fill_partitions([(problem, workloads_of_one(problem, workloads), None)])
-    starts = [result.placement for result in filled]
-    num = sum(r.num_simulations for r in filled) * len(workloads)
-    buckets = make_buckets(problem)
-    first = workloads[0]
-    if len(buckets) > 1 and len(buckets) <= problem.cluster.num_devices:
-        requests = np.bincount(first.model[first.model >= 0], minlength=len(problem.models))
-        divisions, imbalance = divisions_of(problem, buckets, requests)
-        order = np.argsort(imbalance, kind="stable")[:DIVISIONS]
-        starts += separate(problem, first, [divisions[i] for i in order])
-    return starts, num
+    """Placements to start from, and the simulations that it took to find them."""
+    [filled] = fill_partitions([(problem, as_one(problem, workloads), None)])
+    starts = [result.static for result in filled]
+    num_simulations = len(workloads) * sum(result.num_simulations for result in filled)
+    try:
+        buckets = make_buckets(problem)
+    except ProfileError:  # the latency of some type on one device is not known
+        return starts, num_simulations
+    if 1 < len(buckets) <= problem.cluster.num_devices:
+        first = workloads[0]  # enough to fill groups; all of them decide what is climbed from
+        divisions, imbalance = divisions_of(problem, buckets, _requests(problem, first))
+        balanced = np.argsort(imbalance, kind="stable")[:DIVISIONS]
+        found, taken = separate(problem, first, [divisions[i] for i in balanced])
+        starts += found
+        num_simulations += taken
+    return starts, num_simulations
 
 
-def workloads_of_one(problem, workloads):
-    from beta_jax.workload import join
-
-    return workloads[0] if len(workloads) == 1 else join(workloads, 60.0)
-
-
-class _Climb:
-    """The climbs of one problem: `parents` are where they stand, best or not."""
+class _Climbs:
+    """Where the climbs stand: `_parents`, with the score and the good requests of each."""
 
     def __init__(
         self,
@@ -121,104 +122,87 @@ class _Climb:
         num_simulations: int,
         max_bytes_moved: float | None,
     ) -> None:
-        self._objective = objective
-        configs = sorted(
-            {*_configs(problem), *(group.config for start in starts for group in start.groups)}
-        )
-        most = max(len(start.groups) for start in starts)
-        self._requests = np.array(
-            [np.bincount(w.model[w.model >= 0], minlength=len(problem.models)) for w in workloads]
-        )
         self._num_simulations = num_simulations
-        G = padded_size(most, 4)
-        self._scorer = Scorer(problem, workloads, configs, G)
-        self._none = len(configs)
-        codec = Codec(problem, configs, G)
-        encoded = codec.encode(starts)
-        score, good = self._evaluate(encoded)
-        order = np.argsort(-score, kind="stable")[:CLIMBS]
-        most = max(len(starts[i].groups) for i in order)
-        G = padded_size(max(most, min(most + 2, problem.cluster.num_devices)), 4)
-        self._scorer = Scorer(problem, workloads, configs, G)
-        self._codec = Codec(problem, configs, G)
+        self._objective = objective
+        self._requests = np.array([_requests(problem, workload) for workload in workloads])
+        configs = sorted(_configs(problem) | {g.config for start in starts for g in start.groups})
         self._space = make_space(problem, configs)
-        self._parents = self._codec.encode([starts[i] for i in order])
-        self._score, self._good = score[order], good[order]
-        self.history = [(self._num_simulations, float(self._score.max()))]
 
-    def _evaluate(
-        self, placements: Placements, of: Sequence[int] | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The objective [lane] and the good requests [lane, model]."""
-        config = jnp.minimum(placements.config, self._none - 1)
-        scores = self._scorer(placements.hosted, config, of)
-        requests = self._requests if of is None else self._requests[list(of)]
-        self._num_simulations += len(requests) * len(config)
-        return self._objective(scores, requests), scores.good.sum(0)
+        def make_room(chosen: Sequence[Placement], more: int) -> Placements:
+            most = max(len(start.groups) for start in chosen)
+            room = padded_size(max(min(most + more, problem.cluster.num_devices), most), 4)
+            self._scorer = Scorer(problem, workloads, configs, room)
+            self._codec = Codec(problem, configs, room)
+            return self._codec.encode(chosen)
 
-    def run(self, used: Budget, seed: int) -> None:
-        key, begin, turn = jax.random.key(seed), self._num_simulations, 0
-        while (share := used(self._num_simulations - begin)) < 1:
-            alive = max(1, len(self._score) >> int(4 * share))
-            top = np.argsort(-self._score, kind="stable")[:alive]
+        # The best starts have few groups, often, and few groups are simulated faster.
+        score, good = self._evaluate(make_room(starts, 0))
+        best = np.argsort(-score, kind="stable")[:CLIMBS]
+        self._parents = make_room([starts[i] for i in best], MORE_GROUPS)
+        self._score, self._good = score[best], good[best]
+        self._origin, self._max_bytes = self._parents, max_bytes_moved
+
+    def run(self, used: Callable[[int], float], seed: int) -> Result:
+        """Climb until the budget is used up; `used`: its share, from the simulations so far."""
+        before = self._num_simulations
+        history = [(before, float(self._score[0]))]
+        key = jax.random.key(seed)
+        while (share := used(self._num_simulations - before)) < 1:
+            left = max(len(self._score) >> int(4 * share), 1)
             key, own = jax.random.split(key)
-            self._round(own, top, turn)
-            turn += 1
+            self._round(own, np.argsort(-self._score, kind="stable")[:left])
+            if self._score.max() > history[-1][1]:
+                history.append((self._num_simulations, float(self._score.max())))
+        best = int(self._score.argmax())
+        placement = self._codec.decode(self._parents, best)
+        score = float(self._score[best])
+        return Result(placement, score, self._num_simulations, history=tuple(history))
 
-    def _round(self, key, top, turn):
-        num = CHILDREN
-        screen = len(self._requests) >= SCREENED
-        if screen:
-            num *= SCREENED
-        parent_of = np.resize(top, num)
-        need = jnp.asarray(self._requests.sum(0) - self._good, jnp.float64)
-        kids = children(key, self._space, self._parents, need, jnp.asarray(parent_of))
-        if screen:
-            of = [turn % len(self._requests)]
-            score, _ = self._evaluate(kids, of)
-            keep = np.concatenate(
-                [
-                    own[np.argsort(-score[own], kind="stable")[: CHILDREN // len(top)]]
-                    for own in (np.flatnonzero(parent_of == q) for q in top)
-                ]
-            )
-            kids = jax.tree.map(lambda a: a[jnp.asarray(keep)], kids)
-            parent_of = parent_of[keep]
-        score, good = self._evaluate(kids)
+    def _round(self, key: jax.Array, climbing: NDArray[np.int64]) -> None:
+        parent_of = np.resize(climbing, CHILDREN)
+        unserved = jnp.asarray(self._requests.sum(0) - self._good, jnp.float64)
+        brood = children(key, self._space, self._parents, unserved, jnp.asarray(parent_of))
+        score, good = self._evaluate(brood)
+        if self._max_bytes is not None:
+            loaded = bytes_loaded(self._space, self._origin, brood)
+            score = np.where(np.asarray(loaded) <= self._max_bytes, score, -np.inf)
         source = np.arange(len(self._score))
-        for parent in top:
+        for parent in climbing:
             own = np.flatnonzero(parent_of == parent)
             best = own[score[own].argmax()]
             if score[best] >= self._score[parent]:
                 source[parent] = len(source) + best
                 self._score[parent], self._good[parent] = score[best], good[best]
-        self._parents = _take(self._parents, kids, jnp.asarray(source))
-        if self._score.max() > self.history[-1][1]:
-            self.history.append((self._num_simulations, float(self._score.max())))
+        self._parents = _take(self._parents, brood, jnp.asarray(source))
 
-    def result(self):
-        j = int(self._score.argmax())
-        return Result(
-            self._codec.decode(self._parents, j), float(self._score[j]), self._num_simulations
-        )
+    def _evaluate(self, placements: Placements) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The objective, float64 [lane], and the good requests, int64 [lane, model]."""
+        no_group = len(self._codec.configs)
+        scores = self._scorer(placements.hosted, jnp.minimum(placements.config, no_group - 1))
+        self._num_simulations += scores.score.size
+        return self._objective(scores, self._requests), scores.good.sum(0)
 
 
 @jax.jit
-def _take(parents: Placements, kids: Placements, source: jax.Array) -> Placements:
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b])[source], parents, kids)
+def _take(parents: Placements, brood: Placements, source: jax.Array) -> Placements:
+    """The placements at these indices, those of the children after those of the parents."""
+    return jax.tree.map(lambda old, new: jnp.concatenate([old, new])[source], parents, brood)
+
+
+def _requests(problem: Problem, workload: Workload) -> NDArray[np.int64]:
+    """Requests per model, int64 [model]."""
+    return np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
 
 
 def _configs(problem: Problem) -> set[ParallelConfig]:
-    """Configurations to search: within a node, or of whole nodes."""
+    """Configurations worth a try: within a node or of whole nodes, pipelines as published."""
     cluster = problem.cluster
+    node = cluster.devices_per_node
     return {
         config
         for kind in {model.type for model in problem.models}
         for config in problem.profile.configs(kind)
         if config.num_devices <= cluster.num_devices
         and config.pp <= MAX_PIPELINE_STAGES
-        and (
-            config.num_devices <= cluster.devices_per_node
-            or config.num_devices % cluster.devices_per_node == 0
-        )
+        and (config.num_devices <= node or config.num_devices % node == 0)
     }

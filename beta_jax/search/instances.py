@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,14 @@ from numpy.typing import NDArray
 from beta_jax.placement import weight_on_device
 from beta_jax.problem import Problem
 from beta_jax.types import ParallelConfig, Workload
+from beta_jax.workload import join
 
 Instances = Sequence[tuple[Problem, Workload]]
 """Problems, each with the workload to train on."""
+Training = Workload | Sequence[Workload]
+"""One training workload, or several that are equally likely."""
+DRAINED_S = 60.0
+"""Between training workloads that are joined, besides the longest finite SLO."""
 NEVER_FITS = 2**62
 """Weight of a model at a configuration that its profile lacks: more than any memory."""
 
@@ -57,9 +63,18 @@ def nominal_rates(policy: str, problem: Problem) -> NDArray[np.float64]:
     return rates
 
 
-Training = Workload | Sequence[Workload]
-"""One training workload, or several that are equally likely."""
+def as_list(training: Training) -> list[Workload]:
+    """The training workloads, one or several. Raises ValueError for none."""
+    workloads = [training] if isinstance(training, Workload) else list(training)
+    if not workloads:
+        raise ValueError("there is no training workload")
+    return workloads
 
 
-def workloads_of(training: Training) -> list[Workload]:
-    return [training] if isinstance(training, Workload) else list(training)
+def as_one(problem: Problem, training: Training) -> Workload:
+    """The training workload; several are joined, with a pause in which every queue drains."""
+    workloads = as_list(training)
+    if len(workloads) == 1:
+        return workloads[0]
+    slo_s = [model.slo_s for model in problem.models if math.isfinite(model.slo_s)]
+    return join(workloads, DRAINED_S + max(slo_s, default=0.0))

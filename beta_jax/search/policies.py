@@ -1,4 +1,4 @@
-"""The published placement policies, each over many instances at once, and their names."""
+"""The placement policies, each over many instances at once, and their names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
+from beta_jax.search.beta import beta
 from beta_jax.search.evolution import evolve
 from beta_jax.search.exhaustive import exhaustive
 from beta_jax.search.ilp import mp_ilp, sr_ilp
-from beta_jax.search.instances import Instances
+from beta_jax.search.instances import Training, as_one
 from beta_jax.search.pipeline import mp_equal, mp_greedy, mp_round_robin, mp_search
 from beta_jax.search.replication import sr_greedy, sr_replace, sr_search, sr_uniform
 from beta_jax.search.result import Result
 from beta_jax.search.separation import mp_search_sep
-from beta_jax.types import Workload
 
 POLICIES: dict[str, Callable[..., list[Result]]] = {
     "sr-greedy": sr_greedy,
@@ -34,18 +34,22 @@ POLICIES: dict[str, Callable[..., list[Result]]] = {
     "mp-ilp": mp_ilp,
     "mp-search": mp_search,
     "mp-search-sep": mp_search_sep,
+    "beta": beta,
+    "beta-<budget_simulations>": beta,
     "exhaustive": exhaustive,
     "<policy>-evo": evolve,
 }
 """Policies by name. A part in angle brackets is passed by that keyword: `<policy>` stands for
 another policy, any other part for a whole number."""
+TRAIN_ON_MANY = (beta,)
+"""Policies that tell several training workloads apart; for others these are joined into one."""
 
 
 class UnknownPolicyError(ValueError):
     """No policy has this name, or it does not have this option."""
 
 
-def find_policy(name: str, **options: Any) -> Callable[[Instances], list[Result]]:
+def find_policy(name: str, **options: Any) -> functools.partial[list[Result]]:
     """The policy of a name such as `mp-equal-8-2`, with options such as `seed=1` for `-evo`.
 
     Raises UnknownPolicyError with the nearest names, or the options that there are.
@@ -71,16 +75,18 @@ def _placeholder(part: re.Match[str]) -> str:
 
 
 def place_batch(
-    policy: str, problems: Sequence[Problem], workloads: Sequence[Workload], **options: Any
+    policy: str, problems: Sequence[Problem], training: Sequence[Training], **options: Any
 ) -> list[Result]:
     """Place many instances with one policy, their simulations as lanes of shared programs.
 
-    workloads: the training workload of each problem; pass the same object where it is the same.
-    options: the policy's own, see its function; they have defaults. Every placement is valid;
-    warnings name the models left without a replica.
+    training: the training workload, or workloads, of each problem; pass the same object where it is
+    the same. options: the policy's own, see its function; they have defaults. Every placement is
+    valid; warnings name the models left without a replica.
     """
     function = find_policy(policy, **options)
-    instances = list(zip(problems, workloads, strict=True))
+    instances: list[Any] = list(zip(problems, training, strict=True))
+    if function.func not in TRAIN_ON_MANY:
+        instances = [(problem, as_one(problem, given)) for problem, given in instances]
     results = function(instances) if instances else []
     return [
         dataclasses.replace(r, warnings=(*r.warnings, *_left_out(policy, problem, r)))
@@ -88,12 +94,12 @@ def place_batch(
     ]
 
 
-def place(policy: str, problem: Problem, workload: Workload, **options: Any) -> Result:
-    """Place the problem's models by a named policy, trained on the workload.
+def place(policy: str, problem: Problem, training: Training, **options: Any) -> Result:
+    """Place the problem's models by a named policy, trained on one workload or on several.
 
     Raises UnknownPolicyError. What fits nowhere is left out, with a warning in the result.
     """
-    return place_batch(policy, [problem], [workload], **options)[0]
+    return place_batch(policy, [problem], [training], **options)[0]
 
 
 def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:

@@ -56,9 +56,7 @@ def sr_replace(instances: Instances, *, seconds: int) -> list[Result]:
     schedules = [
         Schedule(
             tuple(float(window.arrival_s[0]) if len(window) else 0.0 for window in cut),
-            tuple(
-                result.placement for result in results if isinstance(result.placement, Placement)
-            ),
+            tuple(result.static for result in results),
         )
         for cut, results in zip(windows, per_instance, strict=True)
     ]

@@ -18,14 +18,23 @@ from beta_jax.types import TICKS_PER_SECOND
 class Result:
     """The placement a policy chose.
 
-    score: `published_score` on the training workload. num_simulations: simulations it took.
-    warnings: what the user should know, such as models left out.
+    score: `published_score` on the training workload (`beta`: its objective). num_simulations:
+    simulations it took. warnings: what the user should know, such as models left out. history: of
+    a search that goes on, the best score after so many simulations.
     """
 
     placement: Placement | Schedule
     score: float
     num_simulations: int
     warnings: tuple[str, ...] = ()
+    history: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def static(self) -> Placement:
+        """The placement of a policy that makes no schedules. Raises TypeError for a schedule."""
+        if not isinstance(self.placement, Placement):
+            raise TypeError(f"expected a single placement, got a schedule: {self.placement}")
+        return self.placement
 
 
 def published_score(

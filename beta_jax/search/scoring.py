@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,33 +50,30 @@ class Scorer:
             _pack_everything(problem, workload, configs, num_groups) for workload in workloads
         ]
 
-    def __call__(
-        self, hosted: ArrayLike, config: ArrayLike, of: Sequence[int] | None = None
-    ) -> Scores:
+    def __call__(self, hosted: ArrayLike, config: ArrayLike) -> Scores:
         """Score placements: hosted, bool [lane, group, model]; config, an index [lane, group].
 
-        Groups without a model do nothing, so any index will do there. of: which of the workloads
-        (None: all). Arrays that are on the device stay there.
+        Groups without a model do nothing, so any index will do there. Arrays that are on the device
+        stay there.
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
-        some = range(len(self._blocks)) if of is None else of
         num_lanes = len(hosted)
-        tasks = [(w, start) for w in some for start in range(0, num_lanes, MAX_LANES)]
+        tasks = list(itertools.product(self._blocks, range(0, num_lanes, MAX_LANES)))
 
-        def run(task: tuple[int, int]) -> list[NDArray[np.int64]]:
-            w, start = task
+        def run(task: tuple[tuple[BlockShape, Block], int]) -> list[NDArray[np.int64]]:
+            block, start = task
             part = slice(start, start + MAX_LANES)
-            counts = _count(*self._blocks[w], hosted[part], config[part])
+            counts = _count(*block, hosted[part], config[part])
             return [np.asarray(array) for array in (counts.good, counts.latency)]
 
         parts = run_parallel(run, tasks)
-        shape = len(some), num_lanes, hosted.shape[2]
+        shape = len(self._blocks), num_lanes, hosted.shape[2]
         # In order of workload, then lane: the parts are the rows of [workload, lane].
         good, latency = (
             np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True)
         )
         replicas = np.asarray(hosted.sum((1, 2)))
-        requests = self._num_requests[list(some), None]
+        requests = self._num_requests[:, None]
         return Scores(score_counts(good.sum(2), latency.sum(2), requests, replicas), good)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +50,7 @@ def mp_search_sep(instances: Instances) -> list[Result]:
     shares: dict[tuple[int, Bucket, int], Share] = {}
     for i, ((problem, workload), plan) in enumerate(zip(instances, plans, strict=True)):
         for bucket, devices in (share for division in plan for share in division):
-            cluster = dataclasses.replace(problem.cluster, num_devices=devices)
-            part = dataclasses.replace(problem, cluster=cluster)
-            shares[i, bucket, devices] = part, workload, bucket
+            shares[i, bucket, devices] = _share(problem, workload, bucket, devices)
     found = dict(zip(shares, search_partitions(list(shares.values())), strict=True))
 
     tried = [(i, division) for i, plan in enumerate(plans) for division in plan]
@@ -85,8 +84,12 @@ def _promising_divisions(problem: Problem, workload: Workload, to_beat: float) -
 
 
 def _join(parts: Iterable[Result]) -> Placement:
-    static = (part.placement for part in parts if isinstance(part.placement, Placement))
-    return Placement(tuple(group for placement in static for group in placement.groups))
+    return Placement(tuple(group for part in parts for group in part.static.groups))
+
+
+def _share(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Share:
+    cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
+    return dataclasses.replace(problem, cluster=cluster), workload, bucket
 
 
 def make_buckets(problem: Problem) -> list[Bucket]:
@@ -119,7 +122,7 @@ def balanced_divisions(problem: Problem, buckets: Sequence[Bucket]) -> list[Divi
 
 
 def divisions_of(
-    problem: Problem, buckets: Sequence[Bucket], traffic: NDArray[np.floating]
+    problem: Problem, buckets: Sequence[Bucket], traffic: NDArray[Any]
 ) -> tuple[list[Division], NDArray[np.float64]]:
     """All divisions, and how far the throughput of each is from the traffic, float64 [division].
 
@@ -138,20 +141,13 @@ def divisions_of(
 
 def separate(
     problem: Problem, workload: Workload, divisions: Sequence[Division]
-) -> list[Placement]:
-    """A placement for each division: every bucket by `mp_search` on its own devices."""
+) -> tuple[list[Placement], int]:
+    """Per division every bucket by `mp_search` on its own devices; also how many simulations."""
     shares = list(dict.fromkeys(share for division in divisions for share in division))
-    parts = [
-        dataclasses.replace(
-            problem, cluster=dataclasses.replace(problem.cluster, num_devices=devices)
-        )
-        for _, devices in shares
-    ]
-    found = search_partitions(
-        [(part, workload, bucket) for part, (bucket, _) in zip(parts, shares, strict=True)]
-    )
+    found = search_partitions([_share(problem, workload, *share) for share in shares])
     of = dict(zip(shares, found, strict=True))
-    return [_join(of[share] for share in division) for division in divisions]
+    placements = [_join(of[share] for share in division) for division in divisions]
+    return placements, sum(result.num_simulations for result in found)
 
 
 def divide(num_devices: int, num_buckets: int, node: int) -> Iterator[tuple[int, ...]]:
