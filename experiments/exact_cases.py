@@ -1,8 +1,8 @@
 """Systems whose averages queueing theory gives exactly, as the simulator expresses them.
 
 All of them are lanes of one block and share their traffic: Poisson arrivals of three models, one
-request/s together, so that a load is a service time in seconds. Every stage and SLO is a multiple
-of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
+request/s together, so that a load is a service time in seconds. Every stage and SLO of `cases` is
+a multiple of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _waits() -> Iterable[Case]:
     for load in (0.25, 0.5, 0.75):
         name, groups = f"M/D/1, load {load:g}", (((load,), ALL),)
         yield mean_latency(name, groups)
-    # Little's law: at one request/s the mean number present is the mean latency in seconds.
+    # More about the last of them, the most loaded. Little's law: at one request/s the mean number
+    # present is the mean latency in seconds.
     present = "found by an arrival"
     yield mean_latency(name, groups)._replace(quantity=present, measure=found_present)
     theory = Systems.theory(groups)

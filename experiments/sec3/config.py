@@ -76,8 +76,10 @@ class Config:
         tuple[float, ...], "overhead: pipelines take so many times single-device latency; as slo"
     ]
     theory: Sweep
-    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
-    rng: Annotated[Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState"] = "jax"
+    warmup_s: Annotated[float, "left out of the metrics at both ends, s; theory has its own"] = 10.0
+    rng: Annotated[
+        Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState; theory: jax"
+    ] = "jax"
     seed: Annotated[int, "of the first traffic; the others follow"] = 0
     rules: Rules = dataclasses.field(default_factory=Rules)
 

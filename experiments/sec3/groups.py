@@ -86,17 +86,13 @@ def _parts(rows: Sequence[Row]) -> list[Row]:
     return list(lines.values())
 
 
-def _as_it_is(rows: Sequence[Row]) -> list[Row]:
-    return list(rows)
-
-
 REPORTS: dict[str, Callable[[Sequence[Row]], list[Row]]] = {
     "two_models": _two_models,
     **dict.fromkeys(sweeps.POINTS, _sweep),
     "decomposition": _parts,
     "partition": _parts,
-    "scaling": _as_it_is,
-    "theory": _as_it_is,
+    "scaling": list,
+    "theory": list,
 }
 TITLES = {
     "two_models": "Two models on two devices, +- half a 95 % interval; exact: M/D/1",
