@@ -50,7 +50,10 @@ def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopw
             with stopwatch.part("draw"):
                 figures = experiment.draw(directory)
             output.write_json(directory / output.TIMINGS, stopwatch.parts)
-    print(f"\n{', '.join(map(str, figures))}; tables beside them\n{stopwatch.report()}")
+    names = ", ".join(map(str, figures))
+    if len(figures) > 4:
+        names = f"{len(figures)} figure files in {directory}"
+    print(f"\n{names}; tables beside them\n{stopwatch.report()}")
 
 
 def complain(problem: object, code: int) -> int:

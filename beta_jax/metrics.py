@@ -58,7 +58,7 @@ def utilisation(
     A stage keeps all its operator-parallel devices busy while it works. In a schedule a group is
     known by its position, NaN while there is none; because a change restarts the clocks (see
     `Schedule`), work of before may overlap with new work, and a bin may exceed 1.
-    Raises what `stages.services` raises, and ValueError for no requests or less than one bin.
+    Raises what `services` raises, and ValueError for no requests or less than one bin.
     """
     arrival = outcome.workload.arrival
     if num_bins < 1 or not len(arrival):

@@ -43,7 +43,7 @@ def write_timeline(
 
     Times are microseconds on the workload's clock, to the nanosecond. In a schedule every placement
     has processes of its own. A hundred thousand requests of four stages make a file of about 60 MB.
-    Written whole or not at all. Raises what `stages.services` raises.
+    Written whole or not at all. Raises what `services` raises.
     """
     arrival_s = outcome.workload.arrival_s
     shown = (arrived_s[0] <= arrival_s) & (arrival_s < arrived_s[1])

@@ -52,7 +52,7 @@ CONFIG = experiment.Config(
     ),
     slo=SweepAtRate(values=_spaced(1.0, 20.0), rate_rps=30.0, duration_s=500.0, seeds=16),
     pipeline_overheads=(1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
-    theory=Sweep(values=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75), duration_s=20_000.0, seeds=16),
+    theory=Sweep(values=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75), duration_s=20_000.0, seeds=64),
 )
 SMOKE = dataclasses.replace(
     CONFIG,
@@ -62,6 +62,6 @@ SMOKE = dataclasses.replace(
     cv=SweepAtRate(values=(1.0, 3.0), rate_rps=20.0, duration_s=200.0, seeds=1),
     slo=SweepAtRate(values=(2.0, 10.0), rate_rps=30.0, duration_s=100.0, seeds=1),
     pipeline_overheads=(1.0, 1.5),
-    theory=Sweep(values=(0.5, 1.5), duration_s=500.0, seeds=2),
+    theory=Sweep(values=(0.5, 1.5), duration_s=2000.0, seeds=2),
 )
 VARIANTS = {name: dataclasses.replace(CONFIG, groups=(name,)) for name in GROUPS} | {"smoke": SMOKE}

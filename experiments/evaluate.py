@@ -12,12 +12,11 @@ from beta_jax.problem import Problem
 from beta_jax.profiles import load_profile
 from beta_jax.types import GB, Cluster, Rules, Workload
 from beta_jax.workload import read_requests
-from experiments import output, tables
-from experiments.figures import SERVICE_FILES, draw_service, draw_utilisation
+from experiments import output, service_figures, tables
 from experiments.output import input_path
 from experiments.timing import Stopwatch
 
-FILES = (*SERVICE_FILES, "changes.csv", "timeline.json", "evaluate.pdf", "evaluate.png")
+FILES = (*service_figures.FILES, "changes.csv", "timeline.json", "evaluate.pdf", "evaluate.png")
 MAX_TIMELINE_REQUESTS = 100_000
 """They make a file of some 60 MB where groups have four stages."""
 
@@ -104,8 +103,4 @@ def _check_timeline(between_s: tuple[float, ...], workload: Workload) -> None:
 
 
 def draw(directory: Path) -> list[Path]:
-    tables = directory / "models.csv", directory / "latencies.csv"
-    return [
-        *draw_service(*tables, directory / "evaluate"),
-        *draw_utilisation(directory / "utilisation.csv", directory / "utilisation"),
-    ]
+    return service_figures.draw(directory, "evaluate")

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beta_jax.statistics import Interval, mean_interval
-from experiments import output, tables
+from experiments import output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,17 +47,6 @@ STYLE: Any = {
 COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
 """What a table must have to be drawn; further rows of a point are its replications."""
 COLUMNS_PER_ROW = 4
-SERVICE_FILES = (
-    "summary.csv",
-    "models.csv",
-    "groups.csv",
-    "latencies.csv",
-    "misses.csv",
-    "utilisation.csv",
-    "utilisation.pdf",
-    "utilisation.png",
-)
-"""What every report on a service consists of, besides its own figure."""
 Row = Mapping[str, Any]
 
 
@@ -103,6 +92,13 @@ def display_name(policy: str) -> str:
     if policy.startswith("sr-replace-"):
         return "Clockwork++"
     return NAMES.get(policy, policy)
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """A colour of each name: Beta's own of `beta`, or of the first if that is not among them."""
+    own = "beta" if "beta" in names else names[0]
+    others = itertools.cycle(COLOURS)
+    return {name: BETA_COLOUR if name == own else next(others) for name in names}
 
 
 def curves_figure(
@@ -218,172 +214,6 @@ def add_note(figure: Figure, notes: Sequence[str]) -> None:
     """What a reader of the picture alone must know, in small print below it."""
     if notes:
         figure.supxlabel("; ".join(notes), fontsize="x-small", color="0.35")
-
-
-def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
-    """SLO attainment of each model, and how many of all requests are answered within a latency.
-
-    models: CSV with placement, model, slo_attainment, trained_on_test.
-    latencies: CSV with placement, latency_s, answered.
-    Writes `stem`.pdf and .png; raises ResultsError, OSError.
-    """
-    rows = tables.read_csv(models, ("placement", "model", "slo_attainment", "trained_on_test"))
-    quantiles = tables.read_csv(latencies, ("placement", "latency_s", "answered"))
-    names = list(dict.fromkeys(row["model"] for row in rows))
-    placements = list(dict.fromkeys(row["placement"] for row in rows))
-    with style():
-        figure = new_figure(8.0, min(max(2.6, 0.24 * len(names) * len(placements) + 1.2), 40))
-        left, right = figure.subplots(1, 2)
-        for index, (placement, colour) in enumerate(_colours(placements).items()):
-            height = 0.8 / len(placements)
-            shown = {
-                r["model"]: float(r["slo_attainment"]) for r in rows if r["placement"] == placement
-            }
-            left.barh(
-                [i + (index - (len(placements) - 1) / 2) * height for i in range(len(names))],
-                [100 * shown[name] for name in names],
-                height,
-                color=colour,
-                label=placement,
-            )
-            own = [r for r in quantiles if r["placement"] == placement]
-            right.plot(
-                [float(r["latency_s"]) for r in own],
-                [100 * float(r["answered"]) for r in own],
-                color=colour,
-                linestyle="-" if colour == BETA_COLOUR else "--",
-            )
-        left.set_yticks(range(len(names)), names)
-        left.invert_yaxis()
-        left.set(xlabel="SLO attainment (%)", xlim=(0, 100))
-        right.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
-        right.set_xlim(left=0)
-        figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
-        add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
-        return save(figure, stem)
-
-
-def _colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour of each name: Beta's own of `beta`, or of the first if that is not there."""
-    own = "beta" if "beta" in names else names[0]
-    others = itertools.cycle(COLOURS)
-    return {name: BETA_COLOUR if name == own else next(others) for name in names}
-
-
-def draw_utilisation(table: Path, stem: Path) -> list[Path]:
-    """How busy every group is over time, as colours: a panel per placement, a row per group.
-
-    table: CSV with placement, group, from_s, to_s, utilisation (NaN where there is no such group).
-    Writes `stem`.pdf and .png; raises ResultsError, OSError.
-    """
-    rows = tables.read_csv(table, ("placement", "group", "from_s", "to_s", "utilisation"))
-    placements = list(dict.fromkeys(row["placement"] for row in rows))
-    own = {name: [row for row in rows if row["placement"] == name] for name in placements}
-    heights = [len({row["group"] for row in own[name]}) for name in placements]
-    with style():
-        inches = [min(max(0.22 * height, 0.5), 8.0) for height in heights]
-        figure = new_figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
-        grid = figure.subplots(len(placements), 1, squeeze=False, height_ratios=inches)
-        for axes, name, height in zip(grid[:, 0], placements, heights, strict=True):
-            values = [100 * float(row["utilisation"]) for row in own[name]]
-            width = len(values) // height
-            image = axes.pcolormesh(
-                [float(row["from_s"]) for row in own[name][:width]]
-                + [float(own[name][width - 1]["to_s"])],
-                [group - 0.5 for group in range(height + 1)],
-                [values[i * width : (i + 1) * width] for i in range(height)],
-                cmap="viridis",
-                vmin=0,
-                vmax=100,
-                rasterized=True,
-            )
-            axes.invert_yaxis()
-            axes.set(ylabel="Group", title=name if len(placements) > 1 else "")
-            axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        grid[-1, 0].set_xlabel("Time (s)")
-        figure.colorbar(image, ax=grid, label="Utilisation (%)", aspect=15)
-        return save(figure, stem)
-
-
-def draw_history(table: Path, stem: Path) -> list[Path]:
-    """The best score that each search had after so many simulations.
-
-    table: CSV with policy, num_simulations, best_score. Writes `stem`.pdf and .png; raises
-    ResultsError, OSError.
-    """
-    rows = tables.read_csv(table, ("policy", "num_simulations", "best_score"))
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    with style():
-        figure = new_figure(4.8, 2.8)
-        axes = figure.subplots()
-        for policy, colour in _colours(policies).items():
-            own = [row for row in rows if row["policy"] == policy]
-            axes.step(
-                [float(row["num_simulations"]) for row in own],
-                [100 * float(row["best_score"]) for row in own],
-                where="post",
-                color=colour,
-                label=policy,
-            )
-        best = [100 * float(row["best_score"]) for row in rows]
-        low, high = min(*best, max(best) - 1), max(best)  # less than 1 % looks like little
-        axes.set(xscale="log", xlabel="Simulations", ylabel="Best training score (%)")
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        axes.ticklabel_format(axis="y", useOffset=False)
-        figure.legend(loc="outside upper center", ncols=len(policies), frameon=False)
-        return save(figure, stem)
-
-
-def draw_devices(table: Path, stem: Path) -> list[Path]:
-    """SLO attainment against the size of the cluster, in training beside that on test traffic.
-
-    table: CSV with num_devices, placement, train_attainment, test_attainment. Writes `stem`.pdf
-    and .png; raises ResultsError, OSError.
-    """
-    columns = {"train_attainment": "Training traffic", "test_attainment": "Test traffic"}
-    given = tables.read_csv(table, ("num_devices", "placement", *columns))
-    rows = [
-        {"panel": column, "x": row["num_devices"], "policy": row["placement"]}
-        | {ATTAINMENT.column: row[column], "trained_on_test": False}
-        for row in given
-        for column in columns
-    ]
-    panels = [Panel(column, "Devices", 60, min, title) for column, title in columns.items()]
-    names = {row["placement"]: row["placement"] for row in given}
-    return save(curves_figure(rows, panels, names=names, colours=_colours([*names])), stem)
-
-
-def draw_scores(table: Path, stem: Path) -> list[Path]:
-    """How far simulated averages are from the exact ones, in standard errors, one row each.
-
-    table: CSV with case, quantity, difference_in_se (empty for what has none), verdict.
-    Writes `stem`.pdf and .png; raises ResultsError, OSError.
-    """
-    columns = ("case", "quantity", "difference_in_se", "verdict")
-    rows = [row for row in tables.read_csv(table, columns) if row["difference_in_se"]]
-    limit = 4.0
-    with style():
-        figure = new_figure(7.0, 0.21 * len(rows) + 1.0)
-        axes = figure.subplots()
-        axes.axvspan(-limit, limit, color="0.93", zorder=0)
-        axes.axvline(0, color="0.5", linewidth=0.8, zorder=1)
-        for y, row in enumerate(rows):
-            score, failed = float(row["difference_in_se"]), row["verdict"] != "pass"
-            shown = max(min(score, 1.5 * limit), -1.5 * limit)
-            axes.plot(
-                shown,
-                y,
-                marker="X" if failed else "o",
-                color=BETA_COLOUR if failed else COLOURS[0],
-                markersize=7 if failed else 5,
-            )
-        axes.set_yticks(range(len(rows)), [f"{r['case']}: {r['quantity']}" for r in rows])
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(-1.6 * limit, 1.6 * limit))
-        axes.set_xlabel("simulated minus exact (standard errors)")
-        axes.tick_params(axis="y", length=0)
-        passed = f"grey: within {limit:g} standard errors, passes"
-        add_note(figure, [passed, "all systems met the same traffic, so differences go together"])
-        return save(figure, stem)
 
 
 def style() -> AbstractContextManager[None]:

@@ -15,14 +15,7 @@ from beta_jax.problem import Problem, make_models
 from beta_jax.profiles import Profile, load_profile
 from beta_jax.types import GB, Cluster, Model, Rules, Workload
 from beta_jax.workload import read_requests
-from experiments import output, request_files, tables
-from experiments.figures import (
-    SERVICE_FILES,
-    draw_devices,
-    draw_history,
-    draw_service,
-    draw_utilisation,
-)
+from experiments import output, plan_figures, request_files, service_figures, tables
 from experiments.output import input_path
 from experiments.placements import renumbered, require_valid
 from experiments.timing import Stopwatch
@@ -33,10 +26,10 @@ if TYPE_CHECKING:
 
 SOMETIMES = (
     "changes.csv",
-    *(f"{name}.{kind}" for name in ("history", "devices") for kind in ("csv", "pdf", "png")),
+    *(f"{name}.{kind}" for name in plan_figures.NAMES for kind in ("csv", "pdf", "png")),
 )
 """Files that not every run has."""
-FILES = (*SERVICE_FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
+FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
 BETA = "beta"
 """The policy with options, and the one that can start from a placement."""
 
@@ -218,14 +211,7 @@ def _report(
 
 
 def draw(directory: Path) -> list[Path]:
-    paths = draw_service(
-        directory / "models.csv", directory / "latencies.csv", directory / "quickstart"
-    )
-    optional = {"utilisation": draw_utilisation, "history": draw_history, "devices": draw_devices}
-    for name, draw_table in optional.items():
-        if (table := directory / f"{name}.csv").exists() or name == "utilisation":
-            paths += draw_table(table, directory / name)
-    return paths
+    return [*service_figures.draw(directory, "quickstart"), *plan_figures.draw(directory)]
 
 
 def describe_models(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import same_color, to_hex
 
-from experiments import figures, sec6_3, tables
+from experiments import figures, plan_figures, sec6_3, selfcheck, service_figures, tables
 from experiments.sec6_3 import PANELS
 
 POLICIES = ("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search")
@@ -188,7 +188,7 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
     reached = [("beta", 0.1, 0.0), ("beta", 0.4, 0.75), ("sr", 0.2, 0.0), ("sr", 0.3, 0.5)]
     keys = ("placement", "latency_s", "answered")
     latencies.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in reached]))
-    figures.draw_service(models, latencies, tmp_path / "service")
+    service_figures.draw_service(models, latencies, tmp_path / "service")
     bars, curves = drawn[0].axes
     assert [bar.get_width() for bar in bars.patches[:3]] == [100, 50, 75]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["m0", "m1"]
@@ -207,7 +207,7 @@ def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, 
         for i, share in enumerate(shares)
     ]
     table.write_text(tables.to_csv(rows))
-    figures.draw_utilisation(table, tmp_path / "utilisation")
+    service_figures.draw_utilisation(table, tmp_path / "utilisation")
     upper, lower, bar = drawn[0].axes
     assert (upper.get_title(), lower.get_title()) == ("beta", "sr")
     assert upper.collections[0].get_array().ravel().tolist() == [50, 100]
@@ -222,7 +222,7 @@ def test_a_history_climbs_in_steps_over_the_simulations(tmp_path, drawn):
     keys = ("policy", "num_simulations", "best_score")
     values = [("beta", 1, 0.999), ("beta", 128, 0.9995), ("beta", 1000, 0.9995)]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    figures.draw_history(table, tmp_path / "history")
+    plan_figures.draw_history(table, tmp_path / "history")
     (axes,) = drawn[0].axes
     (curve,) = axes.lines
     assert (list(curve.get_xdata()), curve.get_drawstyle()) == ([1, 128, 1000], "steps-post")
@@ -237,7 +237,7 @@ def test_devices_show_training_beside_test_traffic(tmp_path, drawn):
     keys = ("num_devices", "placement", "train_attainment", "test_attainment")
     values = [(8, "beta", 1.0, 0.98), (4, "beta", 0.9, 0.8), (4, "sr", 0.7, 0.6), (8, "sr", 1, 1)]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    figures.draw_devices(table, tmp_path / "devices")
+    plan_figures.draw_devices(table, tmp_path / "devices")
     train, test = drawn[0].axes
     assert (train.get_title(), test.get_title()) == ("Training traffic", "Test traffic")
     for axes, expected in ((train, [[90, 100], [70, 100]]), (test, [[80, 98], [60, 100]])):
@@ -251,7 +251,7 @@ def test_scores_beyond_the_limit_stand_out_and_stay_inside(tmp_path, drawn):
     keys = ("case", "quantity", "difference_in_se", "verdict")
     values = [("a", "q", 1.0, "pass"), ("b", "q", float("inf"), "FAIL"), ("c", "q", None, "pass")]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    figures.draw_scores(table, tmp_path / "selfcheck")
+    selfcheck.draw(tmp_path)
     (axes,) = drawn[0].axes
     marks = [line for line in axes.lines if line.get_marker() in ("o", "X")]
     assert [(line.get_marker(), *line.get_xdata()) for line in marks] == [("o", 1.0), ("X", 6.0)]

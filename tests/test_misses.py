@@ -184,6 +184,10 @@ def test_utilisation_by_hand(problem_and_placement: Any):
     edge_s, of_group = utilisation(problem, placement, outcome, 5)
     assert edge_s.tolist() == [0, 0.25, 0.5, 0.75, 1, 1.25]
     assert of_group.tolist() == [[0.5, 1, 0.5, 0.5, 0.5]]
+    # Nothing is served: there are bins all the same.
+    (outcome,) = simulate(problem, placement, Workload.from_seconds([3], [2]), outputs="requests")
+    edge_s, of_group = utilisation(problem, placement, outcome, 2)
+    assert edge_s.tolist() == [3, 3 + 1e-9, 3 + 2e-9] and of_group.tolist() == [[0, 0]]
     # A schedule: the second placement is in force from its first request on, with two groups.
     twice = Placement((Group(TWO, (0,)), Group(TWO, (1,))))
     schedule = Schedule((0.0, 1.0), (placement, twice))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import math
 import pathlib
 import re
@@ -141,7 +140,7 @@ def simulated(row: dict[str, str]) -> Case | None:
             measure, slo = attainment, p("slo")
     elif kind == "M/D/1 wait quantile":
         times, hosts = [p["D"]], (ALL,)
-        measure = functools.partial(share_within, rate * (p("D") + exact))
+        measure = share_within(rate * (p("D") + exact))
         exact = float(row["metric"].removeprefix("q"))
     else:
         return None
@@ -161,7 +160,7 @@ def test_simulations_are_within_four_standard_errors_of_every_published_value(
     found = [case for row in published if (case := simulated(row)) is not None]
     assert len(found) == 43
     rows = compare(found, 16, 50_000.0, seed=0, warmup_s=6000.0)
-    assert not [row for row in rows if row["verdict"] != "pass"]
+    assert not [row for row in rows if abs(row["difference_in_se"]) > 4]
 
 
 # Values that are in textbooks, or follow by hand.
@@ -285,7 +284,7 @@ def test_kingmans_bound_is_sharp_in_heavy_traffic():
     assert queueing.kingman_bound_s(0.7, 1, 0, 0) == 0  # a clockwork never waits
 
 
-@given(loads, st.sampled_from((2, 5, 30)))
+@given(loads, st.sampled_from((2, 7, 40)))
 @relaxed
 def test_more_servers_wait_less_and_constant_service_about_half(busy: float, number: int):
     mdc = queueing.mdc_wait_s(number, busy * number, 1.0)
@@ -335,8 +334,9 @@ def test_arrays_broadcast_and_transformations_agree():
     np.testing.assert_allclose(whole, each, rtol=1e-15)
     mapped = jax.jit(jax.vmap(lambda rate: queueing.deadline_attainment(rate, slos, 0.4)))
     np.testing.assert_allclose(mapped(rates[:, 0]), each, rtol=1e-15)
-    waits = jax.vmap(lambda rate: queueing.mdc_wait_s(4, rate, 1.0))(np.array([1.0, 3.9]))
-    np.testing.assert_allclose(waits, queueing.mdc_wait_s(4, np.array([1.0, 3.9]), 1.0), rtol=1e-15)
+    waits = jax.vmap(lambda rate: queueing.mdc_wait_s(2, rate, 1.0))(np.array([1.0, 1.9]))
+    each = [float(queueing.mdc_wait_s(2, rate, 1.0)) for rate in (1.0, 1.9)]
+    np.testing.assert_allclose(waits, each, rtol=1e-15)
 
 
 Call = tuple[Callable[..., Any], Sequence[float], str]

@@ -29,6 +29,11 @@ class Runs:
     seeds: Annotated[int, "independent replications; 2 or more give 95 % intervals"]
     duration_s: Annotated[float, "length of the traffic, s"]
 
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or not self.duration_s > 0:
+            found = f"{self.seeds} and {self.duration_s:g} s"
+            raise ValueError(f"seeds must be >= 1 and duration_s > 0, got {found}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunsAtRate(Runs):
@@ -42,6 +47,11 @@ class Sweep(Runs):
     """Simulations at several values of one parameter."""
 
     values: Annotated[tuple[float, ...], "values of what is swept"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.values:
+            raise ValueError("the list of swept values is empty")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,11 +76,15 @@ class Config:
         tuple[float, ...], "overhead: pipelines take so many times single-device latency; as slo"
     ]
     theory: Sweep
-    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
-    rng: Annotated[Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState"] = "jax"
+    warmup_s: Annotated[float, "left out of the metrics at both ends, s; theory has its own"] = 10.0
+    rng: Annotated[
+        Literal["jax", "legacy"], "generator; legacy: NumPy's RandomState; theory: jax"
+    ] = "jax"
     seed: Annotated[int, "of the first traffic; the others follow"] = 0
     rules: Rules = dataclasses.field(default_factory=Rules)
 
     def __post_init__(self) -> None:
+        if not self.groups:
+            raise ValueError(f"no panel groups; known: {', '.join(GROUPS)}")
         if unknown := [name for name in self.groups if name not in GROUPS]:
             raise ValueError(f"no panel group is called {unknown[0]!r}; known: {', '.join(GROUPS)}")

@@ -100,6 +100,7 @@ def _latency_figure(
         frameon=False,
         fontsize="small",
     )
+    figures.add_note(figure, ["with the overheads of the simulated system"])
     return figure
 
 
@@ -307,7 +308,12 @@ BREAK_EVEN = {
     "break-even alpha": "alpha (communication): both stages take alpha / 2",
     "break-even beta": "beta (imbalance): the longer stage takes beta / 2",
 }
-THEORY_COLOURS = (COLOUR[SIMPLE], COLOUR[PARALLEL], *figures.COLOURS[1:])
+THEORY_COLOURS = {
+    "simple placement": COLOUR[SIMPLE],
+    "pipeline": COLOUR[PARALLEL],
+    **dict.fromkeys(("break-even alpha", "pipeline, alpha 1.1"), figures.COLOURS[1]),
+    **dict.fromkeys(("break-even beta", "pipeline, beta 1.2"), figures.COLOURS[2]),
+}
 
 
 def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]:
@@ -315,22 +321,19 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
     with figures.style():
         figure = figures.new_figure(8.0, 3.3)
         left, right = figure.subplots(1, 2)
-        names = list(dict.fromkeys(row["curve"] for row in curves))
-        for name in names:
+        for name in dict.fromkeys(row["curve"] for row in curves):
             own = [row for row in curves if row["curve"] == name]
             x, y = ([float(row[key]) for row in own] for key in ("load", "value"))
-            if name.startswith("break-even"):
-                even = len(left.lines)
-                left.plot(x, y, color=figures.COLOURS[even], label=BREAK_EVEN[name])
+            colour = THEORY_COLOURS[name]
+            if name in BREAK_EVEN:
+                left.plot(x, y, color=colour, label=BREAK_EVEN[name])
                 continue
-            colour = THEORY_COLOURS[len(right.lines) // 2]
             right.plot(x, y, color=colour, label=name.capitalize())
             points = [row for row in simulated if row["curve"] == name]
-            mean = [float(row["latency"]) for row in points]
             right.errorbar(
                 [float(row["load"]) for row in points],
-                mean,
-                [float(row["latency_high"]) - m for row, m in zip(points, mean, strict=True)],
+                [float(row["latency"]) for row in points],
+                [2 * float(row["standard_error"]) for row in points],
                 color=colour,
                 marker="o",
                 markersize=4,
@@ -341,7 +344,7 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
             ylim=(1, 1.5),
             ylabel="Overhead up to which pooling pays",
         )
-        right.set(xlabel="Load: total rate x latency (devices)", ylim=(0.9, 4))
+        right.set(xlabel="Load: total rate x latency (devices)", ylim=(0.9, 5))
         right.set_ylabel("Mean latency (x single-device latency)")
         for axes in (left, right):
             axes.set_xlim(0, 2)
@@ -350,7 +353,7 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
             figure,
             [
                 "two models on two devices, Poisson traffic, no overheads but those named",
-                "dots: simulated, with 95 % intervals",
+                "dots: simulated, +- 2 standard errors",
             ],
         )
         return {"queueing_theory": figure}
@@ -373,7 +376,7 @@ COLUMNS = {
         *("model_type", "strategy", "devices", "latency_s", "throughput_rps", "weights_gib"),
     ),
     "theory_curves": ("curve", "load", "value"),
-    "theory": ("curve", "load", "latency", "latency_high"),
+    "theory": ("curve", "load", "latency", "standard_error"),
 }
 """Tables, and what each must have to be drawn."""
 DRAWINGS: dict[Callable[..., dict[str, Figure]], tuple[str, ...]] = {

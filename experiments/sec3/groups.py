@@ -7,7 +7,7 @@ from typing import Any
 
 from beta_jax.statistics import mean_interval
 from experiments import tables
-from experiments.sec3 import costs, curves, figures, sweeps, two_models
+from experiments.sec3 import costs, figures, pooling, sweeps, two_models
 from experiments.sec3.config import Config
 from experiments.store import Store
 from experiments.timing import Stopwatch
@@ -26,7 +26,7 @@ def run(config: Config, store: Store, stopwatch: Stopwatch) -> Iterator[tuple[st
         if group == "two_models":
             made = two_models.run(config, stopwatch)
         elif group == "theory":
-            made = curves.run(config, stopwatch)
+            made = pooling.run(config, stopwatch)
         elif group in COSTS:
             made = {group: COSTS[group](config)}
         else:
@@ -86,17 +86,13 @@ def _parts(rows: Sequence[Row]) -> list[Row]:
     return list(lines.values())
 
 
-def _as_it_is(rows: Sequence[Row]) -> list[Row]:
-    return list(rows)
-
-
 REPORTS: dict[str, Callable[[Sequence[Row]], list[Row]]] = {
     "two_models": _two_models,
     **dict.fromkeys(sweeps.POINTS, _sweep),
     "decomposition": _parts,
     "partition": _parts,
-    "scaling": _as_it_is,
-    "theory": _as_it_is,
+    "scaling": list,
+    "theory": list,
 }
 TITLES = {
     "two_models": "Two models on two devices, +- half a 95 % interval; exact: M/D/1",

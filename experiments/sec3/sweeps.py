@@ -14,8 +14,8 @@ from experiments.inputs import InputMaker
 from experiments.points import Point, Replications, Scenario, sweep
 from experiments.results import PointResult
 from experiments.sec3.config import Config, Runs
-from experiments.sec3.exact import Theory
 from experiments.store import Store
+from experiments.theory import Theory
 from experiments.timing import Stopwatch
 
 NUM_DEVICES = 8

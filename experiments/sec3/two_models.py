@@ -22,7 +22,7 @@ from beta_jax.workload import synthesize_many
 from experiments.output import input_path
 from experiments.placements import hosts_any, require_placed
 from experiments.sec3.config import Config
-from experiments.sec3.exact import Theory
+from experiments.theory import Theory
 from experiments.timing import Stopwatch
 
 MODEL_TYPE = "bert-6.7b"
