@@ -28,7 +28,7 @@ FILES = (*results.FILES, FILE)
 
 def execute(
     points: Iterable[Point], plan: Replications, directory: Path, stopwatch: Stopwatch
-) -> None:
+) -> Results:
     """Compute what the directory's store lacks; print the results and write the tables."""
     with stopwatch.imports():
         from experiments import runner
@@ -43,6 +43,7 @@ def execute(
     found = runner.run_points(points, plan, store, stopwatch)
     found.save(directory)
     found.report()
+    return found
 
 
 def run(name: str, **changes: Any) -> Results:

@@ -97,18 +97,21 @@ def curves_figure(
     panels: Sequence[Panel],
     quantity: Quantity = ATTAINMENT,
     names: Mapping[str, str] = MappingProxyType({}),
+    columns_per_row: int = COLUMNS_PER_ROW,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
     rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
-    calls a policy, where it differs from `display_name`. Bands are 95 % intervals
-    of the mean over replications. A dotted line marks where a policy first reaches 99 %.
+    calls a policy, where it differs from `display_name`. notes: what else its reader must know.
+    Bands are 95 % intervals of the mean over replications. A dotted line marks where a policy first
+    reaches 99 %.
     """
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    labels = {policy: names.get(policy, display_name(policy)) for policy in policies}
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
-    num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
-    num_columns = min(len(panels), COLUMNS_PER_ROW)
+    labels = _labels(rows, names)
+    styles = {label: index for index, label in enumerate(dict.fromkeys(labels.values()))}
+    num_rows = math.ceil(len(panels) / columns_per_row)
+    num_columns = min(len(panels), columns_per_row)
     with _style():
         figure = _figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
@@ -116,21 +119,45 @@ def curves_figure(
             axes.remove()
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
-            curves = {labels[p]: _curve(own, p, quantity) for p in policies}
-            _draw_panel(axes, panel, curves, quantity)
+            policies = dict.fromkeys(row["policy"] for row in own)
+            curves = {labels[policy]: _curve(own, policy, quantity) for policy in policies}
+            _draw_panel(axes, panel, curves, styles, quantity)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
+        handles = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(
-            *figure.axes[0].get_legend_handles_labels(),
+            [handles[label] for label in styles],
+            list(styles),
             loc="outside upper center",
-            ncols=min(len(labels), 6),
+            ncols=min(len(styles), 6),
             frameon=False,
         )
         goal = (
             [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
         )
-        _add_note(figure, [*goal, *_notes(rows)])
+        _add_note(figure, [*goal, *_notes(rows), *notes])
         return figure
+
+
+def _labels(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, str]:
+    """What each policy is called; by its own name, too, where two of a panel are called the same.
+    """
+    together: dict[str, dict[str, None]] = {}
+    for row in rows:
+        together.setdefault(row["panel"], {})[row["policy"]] = None
+    labels = {
+        policy: names.get(policy, display_name(policy))
+        for policies in together.values()
+        for policy in policies
+    }
+    for policies in together.values():
+        number = Counter(labels[policy] for policy in policies)
+        labels |= {p: f"{labels[p]}: {p}" for p in policies if number[labels[p]] > 1}
+    return labels
 
 
 def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
@@ -142,10 +169,16 @@ def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
     return [Mark(x, mean_interval(values[x])) for x in sorted(values)]
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Curve], quantity: Quantity) -> None:
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    curves: Mapping[str, Curve],
+    styles: Mapping[str, int],
+    quantity: Quantity,
+) -> None:
     reached: dict[float, list[str]] = {}
-    for index, (label, curve) in enumerate(curves.items()):
-        beta = label in BETA
+    for label, curve in curves.items():
+        beta, index = label in BETA, styles[label]
         colour = BETA_COLOUR if beta else COLOURS[index % len(COLOURS)]
         x = [mark.x for mark in curve]
         axes.plot(

@@ -9,7 +9,7 @@ from beta_jax.statistics import decided, looks
 from experiments.cases import Cases
 from experiments.inputs import InputMaker, seeds_apart
 from experiments.placements import require_placed
-from experiments.points import Point, Replications, Scenario
+from experiments.points import Point, Replications, Service
 from experiments.results import PointResult, Results
 from experiments.store import Store
 from experiments.timing import Stopwatch
@@ -73,8 +73,8 @@ def run_points(
     return Results(results, plan)
 
 
-def _replications(base: Scenario, seeds: int, inputs: InputMaker) -> list[Scenario]:
-    apart = seeds_apart(base, len(inputs.problem(base).models))
+def _replications(base: Service, seeds: int, inputs: InputMaker) -> list[Service]:
+    apart = seeds_apart(base, inputs.num_models(base))
     return [base.replication(index, apart) for index in range(seeds)]
 
 
