@@ -29,8 +29,9 @@ REQUESTS_AT_ONCE = 2**23
 """Requests whose outcomes are in memory together."""
 FIRST_BLOCK = 2**17
 """Requests times policies of the first block, which tells how large the others may be."""
-BLOCK_S = 1.0
-"""How long a block should take: what is lost when a run is ended."""
+BLOCK_S, SHARED_BLOCK_S = 1.0, 10.0
+"""How long a block should take: what is lost when a run is ended. Longer where all of its scenarios
+share their traffic, as a search places them faster together."""
 METRICS = ("num_requests", "slo_attainment", "latency_mean_s", "latency_p50_s", "latency_p99_s")
 
 Case = tuple[str, Service]
@@ -86,19 +87,23 @@ class Cases:
         )
 
     def _blocks(self, pending: Iterable[Case]) -> Iterator[list[Case]]:
-        """Cases to run together: all policies of a scenario, of as many as `BLOCK_S` allows."""
-        by_scenario: dict[Service, list[Case]] = {}
+        """Cases to run together: all policies of a scenario, of as many as time allows."""
+        by_traffic: dict[Service, dict[Service, list[Case]]] = {}
         for case in pending:
+            by_scenario = by_traffic.setdefault(_with_its_traffic(case[1]), {})
             by_scenario.setdefault(case[1], []).append(case)
         block: list[Case] = []
-        work = 0.0
-        for own in by_scenario.values():
-            limit = min(self._requests_per_s * BLOCK_S or FIRST_BLOCK, REQUESTS_AT_ONCE)
-            if block and work + self._work(own) > limit:
-                yield block
-                block, work = [], 0.0
-            block += own
-            work += self._work(own)
+        work, shared = 0.0, True
+        for by_scenario in by_traffic.values():
+            for index, own in enumerate(by_scenario.values()):
+                share = shared and (index > 0 or not block)
+                seconds = SHARED_BLOCK_S if share else BLOCK_S
+                limit = min(self._requests_per_s * seconds or FIRST_BLOCK, REQUESTS_AT_ONCE)
+                if block and work + self._work(own) > limit:
+                    yield block
+                    block, work, share = [], 0.0, True
+                block += own
+                work, shared = work + self._work(own), share
         if block:
             yield block
 
@@ -168,6 +173,13 @@ def _key(
         fields["trace"] = fingerprint(input_path(scenario.trace))
     versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
     return digest({"policy": policy, "scenario": fields, **versions})
+
+
+def _with_its_traffic(scenario: Service) -> Service:
+    """What is equal for scenarios with equal traffic, as it differs in nothing else."""
+    return dataclasses.replace(
+        scenario, num_devices=1, memory_gib=1.0, devices_per_node=1, slo_scale=1.0, warmup_s=0.0
+    )
 
 
 @functools.cache

@@ -54,6 +54,7 @@ class Replay(NamedTuple):
     """What determines replayed arrivals, except the seed."""
 
     slice: Slice
+    window_s: float
     rate_scale: float
     cv_scale: float
     rng: str
@@ -163,7 +164,8 @@ class InputMaker:
             case Replay():
                 fitted = self._fit(traffic.slice)
                 scaled = fitted.scaled(rate=traffic.rate_scale, cv=traffic.cv_scale)
-                return [scaled.sample(seed=seed, rng=traffic.rng) for seed in seeds]
+                played = dataclasses.replace(scaled, window_s=traffic.window_s)
+                return [played.sample(seed=seed, rng=traffic.rng) for seed in seeds]
 
     def _fitted(self, of: Slice) -> traces.Traffic:
         """The processes of a slice, at the rates of the full trace."""
@@ -200,14 +202,14 @@ def train_and_test(scenario: Service, problem: Problem) -> list[tuple[Traffic, i
                 for duration_s, seed in zip(durations, seeds, strict=True)
             ]
         case Replayed():
-            scales = scenario.rate_scale, scenario.cv_scale
-            slices = [
-                _slice(scenario, text, len(problem.models))
-                for text in (scenario.train, scenario.test)
-            ]
+            played = (
+                (scenario.train, scenario.train_window_s or scenario.window_s),
+                (scenario.test, scenario.window_s),
+            )
+            how = scenario.rate_scale, scenario.cv_scale, scenario.rng
             return [
-                (Replay(own, *scales, scenario.rng), seed)
-                for own, seed in zip(slices, seeds, strict=True)
+                (Replay(_slice(scenario, text, len(problem.models)), window_s, *how), seed)
+                for (text, window_s), seed in zip(played, seeds, strict=True)
             ]
     raise TypeError(scenario)
 

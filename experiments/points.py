@@ -89,6 +89,9 @@ class Replayed(Service):
     train: Annotated[str, "slice that placements are made for"]
     test: Annotated[str, "slice that they are tested on"]
     window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: window_s"
+    ] = None
     mapping: Annotated[
         Literal["stripe", "round_robin"], "how functions are shared out among the models"
     ] = "stripe"
@@ -97,11 +100,14 @@ class Replayed(Service):
     cv_scale: Annotated[float, "factor of the CVs of all gaps between arrivals"]
 
     def __post_init__(self) -> None:
-        if not self.window_s > 0:
-            raise ValueError(f"window_s must be > 0, got {self.window_s}")
+        for name in ("window_s", "train_window_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
 
     @property
     def trained_on_test(self) -> bool:
+        # With equal seeds what is played of a window is the beginning of it.
         return self.train == self.test and self.train_seed == self.test_seed
 
     @property

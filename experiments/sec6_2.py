@@ -109,6 +109,12 @@ class Config(Replications):
     maf2_train: Annotated[str, "slice of MAF2 that placements are made for"]
     maf2_test: Annotated[str, "slice of MAF2 that they are tested on"]
     maf2_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    maf1_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
+    maf2_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
     policies: Annotated[
         tuple[str, ...],
         "placement policies, a curve each; empty: sr-greedy, sr-replace-60 (on MAF2 -21600), "
@@ -133,7 +139,7 @@ def points(config: Config) -> list[Point]:
     if unknown := [name for name in config.columns if name not in COLUMNS]:
         raise ValueError(f"unknown column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
     return [
-        point
+        replaced_on_sight(point)
         for name in config.columns
         for row in ROWS
         for point in sweep(
@@ -144,6 +150,16 @@ def points(config: Config) -> list[Point]:
             config.policies or _published(COLUMNS[name]),
         )
     ]
+
+
+def replaced_on_sight(point: Point) -> Point:
+    """Clockwork++ sees the very traffic that it is tested on, whatever others are trained on."""
+    if not point.policy.startswith("sr-replace-"):
+        return point
+    scenario = point.scenario
+    assert isinstance(scenario, Replayed)
+    seen = {"train": scenario.test, "train_seed": scenario.test_seed, "train_window_s": None}
+    return dataclasses.replace(point, scenario=dataclasses.replace(scenario, **seen))
 
 
 def _swept(config: Config, column: Column, row: str) -> Sequence[float]:
@@ -158,7 +174,8 @@ def _published(column: Column) -> tuple[str, ...]:
 def base(config: Config, column: Column) -> Replayed:
     """The base point of a column."""
     of_trace = {
-        name: getattr(config, f"{column.trace}_{name}") for name in ("train", "test", "window_s")
+        name: getattr(config, f"{column.trace}_{name}")
+        for name in ("train", "test", "window_s", "train_window_s")
     }
     same = {name: getattr(config, name) for name in ("profile", "rng", "train_seed", "test_seed")}
     return Replayed(
