@@ -139,7 +139,7 @@ def curves_figure(
         goal = (
             [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
         )
-        _add_note(figure, [*goal, *_notes(rows), *notes])
+        _add_note(figure, [*goal, *_notes(rows, labels), *notes])
         return figure
 
 
@@ -213,7 +213,7 @@ def _draw_panel(
     axes.set_title(panel.title, fontsize="medium")
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
     """What a reader of the picture alone must know."""
     replications = Counter((row["panel"], row["x"], row["policy"]) for row in rows).values()
     fewest, most = min(replications), max(replications)
@@ -221,8 +221,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if most > 1:
         span = str(most) if fewest == most else f"{fewest} to {most}"
         notes.append(f"bands: 95 % intervals of the mean of {span} seeds")
-    if any(str(row["trained_on_test"]) == "True" for row in rows):
-        notes.append(TRAINED_ON_TEST)
+    trained = {row["policy"] for row in rows if str(row["trained_on_test"]) == "True"}
+    if trained:
+        who = dict.fromkeys(label for policy, label in labels.items() if policy in trained)
+        only = len(who) < len({*labels.values()})
+        notes.append(f"{', '.join(who)} {TRAINED_ON_TEST}" if only else TRAINED_ON_TEST)
     return notes
 
 

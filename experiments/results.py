@@ -195,8 +195,12 @@ class Results:
             print("\nIs the best better than the next best? Difference of SLO attainment (%), same")
             print("traffic for both; the intervals hold for all pairs of policies together\n")
             print(tables.to_text(best))
-        if any(result.scenario.trained_on_test for result in self.results):
-            print(f"\n{TRAINED_ON_TEST}")
+        policies = dict.fromkeys(result.point.policy for result in self.results)
+        trained = [r.point.policy for r in self.results if r.scenario.trained_on_test]
+        if trained:
+            who = [policy for policy in policies if policy in trained]
+            whose = f"{', '.join(who)}: " if len(who) < len(policies) else ""
+            print(f"\n{whose}{TRAINED_ON_TEST}")
         for warning in self.warnings[:MAX_WARNINGS]:
             print(f"warning: {warning}", file=sys.stderr)
         if more := len(self.warnings[MAX_WARNINGS:]):

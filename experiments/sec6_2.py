@@ -22,6 +22,7 @@ ROWS = {
     "slo_scale": ("SLO scale (x single-device latency)", min),
 }
 """What is swept, a figure each: its label, and which x reaches a goal first."""
+FIRST = {name: first for name, (_, first) in ROWS.items()}
 FILES = (
     *entry.FILES,
     headline.FILE,
@@ -93,12 +94,25 @@ COLUMNS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Replications):
-    """Which columns and rows of the figure, on which traces, by which policies.
+class Swept(Replications):
+    """What is swept in place of the paper's values, see `COLUMNS`, and what all points share.
 
-    The base points and what is swept are the paper's, see `COLUMNS`; lists that are given here are
-    swept in their place, in every column, and an empty list leaves its figure out.
+    An empty list leaves its figure or panel out.
     """
+
+    num_devices: Annotated[tuple[int, ...] | None, "swept devices; none: the paper's"] = None
+    rate_scale: Annotated[tuple[float, ...] | None, "swept rates; none: the paper's"] = None
+    cv_scale: Annotated[tuple[float, ...] | None, "swept CVs; none: the paper's"] = None
+    slo_scale: Annotated[tuple[float, ...] | None, "swept SLOs; none: the paper's"] = None
+    profile: Annotated[str, "profile file: stage latencies and weights of the types"]
+    rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"]
+    train_seed: Annotated[int, "seed of the traffic that placements are made for"]
+    test_seed: Annotated[int, "seed of the traffic that they are tested on"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Swept):
+    """Which columns of the figure, on which traces, by which policies."""
 
     columns: Annotated[tuple[str, ...], f"of {', '.join(COLUMNS)}"]
     maf1: Annotated[str, "trace MAF1: file, folder, or generated: maf1_like"]
@@ -120,14 +134,6 @@ class Config(Replications):
         "placement policies, a curve each; empty: sr-greedy, sr-replace-60 (on MAF2 -21600), "
         "and mp-search (for S3 mp-search-sep)",
     ] = ()
-    num_devices: Annotated[tuple[int, ...] | None, "swept devices; none: the paper's"] = None
-    rate_scale: Annotated[tuple[float, ...] | None, "swept rates; none: the paper's"] = None
-    cv_scale: Annotated[tuple[float, ...] | None, "swept CVs; none: the paper's"] = None
-    slo_scale: Annotated[tuple[float, ...] | None, "swept SLOs; none: the paper's"] = None
-    profile: Annotated[str, "profile file: stage latencies and weights of the types"]
-    rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"]
-    train_seed: Annotated[int, "seed of the traffic that placements are made for"]
-    test_seed: Annotated[int, "seed of the traffic that they are tested on"]
 
 
 REPLACE_S = {"maf1": 60, "maf2": 21600}
@@ -138,53 +144,41 @@ def points(config: Config) -> list[Point]:
     """Raises ValueError for a column that is not there."""
     if unknown := [name for name in config.columns if name not in COLUMNS]:
         raise ValueError(f"unknown column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
-    return [
-        replaced_on_sight(point)
-        for name in config.columns
-        for row in ROWS
-        for point in sweep(
-            f"{name} {row}",
-            base(config, COLUMNS[name]),
-            row,
-            _swept(config, COLUMNS[name], row),
-            config.policies or _published(COLUMNS[name]),
-        )
-    ]
+    found = []
+    for name in config.columns:
+        column = COLUMNS[name]
+        trace = {
+            field: getattr(config, f"{column.trace}_{field}")
+            for field in ("train", "test", "window_s", "train_window_s")
+        }
+        base = base_point(config, column, trace=getattr(config, column.trace), **trace)
+        published = ("sr-greedy", f"sr-replace-{REPLACE_S[column.trace]}", column.beta)
+        policies = config.policies or published
+        for row in ROWS:
+            found += sweep_row(f"{name} {row}", config, column, base, row, policies)
+    return found
 
 
-def replaced_on_sight(point: Point) -> Point:
-    """Clockwork++ sees the very traffic that it is tested on, whatever others are trained on."""
-    if not point.policy.startswith("sr-replace-"):
-        return point
-    scenario = point.scenario
-    assert isinstance(scenario, Replayed)
-    seen = {"train": scenario.test, "train_seed": scenario.test_seed, "train_window_s": None}
-    return dataclasses.replace(point, scenario=dataclasses.replace(scenario, **seen))
-
-
-def _swept(config: Config, column: Column, row: str) -> Sequence[float]:
-    given = getattr(config, row)
-    return getattr(column, row) if given is None else given
-
-
-def _published(column: Column) -> tuple[str, ...]:
-    return ("sr-greedy", f"sr-replace-{REPLACE_S[column.trace]}", column.beta)
-
-
-def base(config: Config, column: Column) -> Replayed:
-    """The base point of a column."""
-    of_trace = {
-        name: getattr(config, f"{column.trace}_{name}")
-        for name in ("train", "test", "window_s", "train_window_s")
-    }
+def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
+    """The base point of a column on a trace."""
     same = {name: getattr(config, name) for name in ("profile", "rng", "train_seed", "test_seed")}
-    return Replayed(
-        model_types=column.model_types,
-        trace=getattr(config, column.trace),
-        **dict(zip(ROWS, column.base, strict=True)),
-        **of_trace,
-        **same,
-    )
+    swept = dict(zip(ROWS, column.base, strict=True))
+    return Replayed(model_types=column.model_types, **swept, **replay, **same)
+
+
+def sweep_row(
+    panel: str, config: Swept, column: Column, base: Replayed, row: str, policies: Sequence[str]
+) -> list[Point]:
+    """The points of a panel; Clockwork++ sees the very traffic that all are tested on."""
+    given = getattr(config, row)
+    values = getattr(column, row) if given is None else given
+    seen = {"train": base.test, "train_seed": base.test_seed, "train_window_s": None}
+    return [
+        dataclasses.replace(point, scenario=dataclasses.replace(point.scenario, **seen))
+        if point.policy.startswith("sr-replace-")
+        else point
+        for point in sweep(panel, base, row, values, policies)
+    ]
 
 
 def panels(rows: Iterable[Mapping[str, Any]], x_name: str) -> list[Panel]:
@@ -197,7 +191,7 @@ def panels(rows: Iterable[Mapping[str, Any]], x_name: str) -> list[Panel]:
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Run all points, store them, print their attainment and the headline, write the tables."""
     found = entry.execute(points(config), config, directory, stopwatch)
-    headline.report(found, {name: first for name, (_, first) in ROWS.items()}, directory)
+    headline.report(found, FIRST, directory)
     print(f"\nTraces: {sources(found.rows)}")
 
 
