@@ -21,15 +21,14 @@ CONFIG = experiment.Config(
     maf2_train="13.0.0-13.23.60",
     maf2_test="13.0.0-13.23.60",
     maf2_window_s=5400.0,
+    maf2_train_window_s=168.75,
     profile="data/profiles/v100.json",
     rng="legacy",
     train_seed=0,
     test_seed=0,
 )
 
-VARIANTS = {
-    name: dataclasses.replace(CONFIG, columns=(name,)) for name in experiment.COLUMNS
-} | {
+VARIANTS = {name: dataclasses.replace(CONFIG, columns=(name,)) for name in experiment.COLUMNS} | {
     "smoke": dataclasses.replace(
         CONFIG,
         columns=("S1@MAF1",),

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -57,7 +58,7 @@ class Cases:
         """
         cases = list(dict.fromkeys(cases))
         pending = [case for case in cases if self.key(case) not in self._store.records]
-        sizes = {scenario: self._inputs.num_requests(scenario) for _, scenario in pending}
+        sizes = {scenario: self._inputs.num_requests(scenario)[1] for _, scenario in pending}
         forecast.check(sizes)
         if self._work(pending) > FIRST_BLOCK:
             at_once = min(self._work(pending), REQUESTS_AT_ONCE)
@@ -90,7 +91,7 @@ class Cases:
         """Cases to run together: all policies of a scenario, of as many as time allows."""
         by_traffic: dict[Service, dict[Service, list[Case]]] = {}
         for case in pending:
-            by_scenario = by_traffic.setdefault(_with_its_traffic(case[1]), {})
+            by_scenario = by_traffic.setdefault(_tested_alike(case[1]), {})
             by_scenario.setdefault(case[1], []).append(case)
         block: list[Case] = []
         work, shared = 0.0, True
@@ -151,14 +152,15 @@ class Cases:
             return
         events = simulations = 0.0
         for case in block:
-            record = self[case]
-            simulations += record["num_simulations"] + 1
-            events += (record["num_simulations"] + 1) * self._inputs.num_requests(case[1])
+            searched = self[case]["num_simulations"]
+            train, test = self._inputs.num_requests(case[1])
+            simulations += searched + 1
+            events += searched * train + test
         speed = events / seconds
         print(forecast.predict(len(rest), simulations * scale, events * scale, speed), flush=True)
 
     def _work(self, cases: Iterable[Case]) -> float:
-        return sum(self._inputs.num_requests(scenario) for _, scenario in cases)
+        return sum(self._inputs.num_requests(scenario)[1] for _, scenario in cases)
 
 
 def _key(
@@ -175,11 +177,12 @@ def _key(
     return digest({"policy": policy, "scenario": fields, **versions})
 
 
-def _with_its_traffic(scenario: Service) -> Service:
-    """What is equal for scenarios with equal traffic, as it differs in nothing else."""
-    return dataclasses.replace(
-        scenario, num_devices=1, memory_gib=1.0, devices_per_node=1, slo_scale=1.0, warmup_s=0.0
-    )
+def _tested_alike(scenario: Service) -> Service:
+    """Equal for scenarios with equal test traffic, which differ in nothing else any more."""
+    alike: dict[str, Any] = dict.fromkeys(("num_devices", "memory_gib", "slo_scale", "warmup_s"), 1)
+    if isinstance(scenario, Replayed):
+        alike |= {"train": scenario.test, "train_window_s": None}
+    return dataclasses.replace(scenario, train_seed=scenario.test_seed, **alike)
 
 
 @functools.cache

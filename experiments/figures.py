@@ -144,8 +144,7 @@ def curves_figure(
 
 
 def _labels(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, str]:
-    """What each policy is called; by its own name, too, where two of a panel are called the same.
-    """
+    """What policies are called: with their own name, too, where two of a panel are called alike."""
     together: dict[str, dict[str, None]] = {}
     for row in rows:
         together.setdefault(row["panel"], {})[row["policy"]] = None

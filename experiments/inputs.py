@@ -81,14 +81,19 @@ class InputMaker:
     def num_models(self, scenario: Service) -> int:
         return len(self._types(scenario))
 
-    def num_requests(self, scenario: Service) -> float:
-        """Expected length of a scenario's test traffic."""
+    def num_requests(self, scenario: Service) -> tuple[float, float]:
+        """Expected lengths of a scenario's training and test traffic."""
         match scenario:
             case Scenario():
-                return max(scenario.rate_rps * scenario.duration_s, 0.0)
+                train_s = scenario.train_duration_s or scenario.duration_s
+                rate_rps = max(scenario.rate_rps, 0.0)
+                return rate_rps * train_s, rate_rps * scenario.duration_s
             case Replayed():
-                fitted = self._fit(_slice(scenario, scenario.test, self.num_models(scenario)))
-                return scenario.rate_scale * float(fitted.rate_rps.sum()) * fitted.window_s
+                train, test = (
+                    float(self._fit(of.slice).rate_rps.sum()) * of.rate_scale * of.window_s
+                    for of in _replays(scenario, self.num_models(scenario))
+                )
+                return train, test
         raise TypeError(scenario)
 
     def _types(self, scenario: Service) -> Sequence[str]:
@@ -123,10 +128,12 @@ class InputMaker:
                 return scenario.rate_rps, given or scenario.split, scenario.cv
             case Replayed():
                 if given:
-                    raise ValueError(f"{scenario.models}: in a replay the trace says who sends "
-                                     "what; leave rate_share out")
-                fitted = self._fit(_slice(scenario, scenario.test, self.num_models(scenario)))
-                rates = fitted.rate_rps.mean(axis=1) * scenario.rate_scale
+                    raise ValueError(
+                        f"{scenario.models}: in a replay the trace says who sends "
+                        "what; leave rate_share out"
+                    )
+                _, test = _replays(scenario, self.num_models(scenario))
+                rates = self._fit(test.slice).rate_rps.mean(axis=1) * scenario.rate_scale
                 return float(rates.sum()), rates.tolist(), scenario.cv_scale
         raise TypeError(scenario)
 
@@ -202,30 +209,35 @@ def train_and_test(scenario: Service, problem: Problem) -> list[tuple[Traffic, i
                 for duration_s, seed in zip(durations, seeds, strict=True)
             ]
         case Replayed():
-            played = (
-                (scenario.train, scenario.train_window_s or scenario.window_s),
-                (scenario.test, scenario.window_s),
-            )
-            how = scenario.rate_scale, scenario.cv_scale, scenario.rng
-            return [
-                (Replay(_slice(scenario, text, len(problem.models)), window_s, *how), seed)
-                for (text, window_s), seed in zip(played, seeds, strict=True)
-            ]
+            return [*zip(_replays(scenario, len(problem.models)), seeds, strict=True)]
     raise TypeError(scenario)
 
 
-def _slice(scenario: Replayed, text: str, num_models: int) -> Slice:
-    start, _, end = text.partition("-")
-    return Slice(
-        scenario.trace,
-        scenario.complete,
-        start,
-        end,
-        scenario.window_s,
-        scenario.mapping,
-        scenario.process,
-        num_models,
-    )
+def _replays(scenario: Replayed, num_models: int) -> tuple[Replay, Replay]:
+    """Training and test traffic."""
+
+    def replay(text: str, played_s: float) -> Replay:
+        start, _, end = text.partition("-")
+        return Replay(
+            Slice(
+                scenario.trace,
+                scenario.complete,
+                start,
+                end,
+                scenario.window_s,
+                scenario.mapping,
+                scenario.process,
+                num_models,
+            ),
+            played_s,
+            scenario.rate_scale,
+            scenario.cv_scale,
+            scenario.rng,
+        )
+
+    window_s = scenario.window_s
+    train_window_s = window_s if scenario.train_window_s is None else scenario.train_window_s
+    return replay(scenario.train, train_window_s), replay(scenario.test, window_s)
 
 
 def seeds_apart(scenario: Service, num_models: int) -> int:

@@ -162,7 +162,7 @@ def points(config: Config) -> list[Point]:
 def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
     """The base point of a column on a trace."""
     same = {name: getattr(config, name) for name in ("profile", "rng", "train_seed", "test_seed")}
-    swept = dict(zip(ROWS, column.base, strict=True))
+    swept: dict[str, Any] = dict(zip(ROWS, column.base, strict=True))
     return Replayed(model_types=column.model_types, **swept, **replay, **same)
 
 
@@ -172,7 +172,11 @@ def sweep_row(
     """The points of a panel; Clockwork++ sees the very traffic that all are tested on."""
     given = getattr(config, row)
     values = getattr(column, row) if given is None else given
-    seen = {"train": base.test, "train_seed": base.test_seed, "train_window_s": None}
+    seen: dict[str, Any] = {
+        "train": base.test,
+        "train_seed": base.test_seed,
+        "train_window_s": None,
+    }
     return [
         dataclasses.replace(point, scenario=dataclasses.replace(point.scenario, **seen))
         if point.policy.startswith("sr-replace-")

@@ -66,14 +66,15 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Run all points, store them, print mean attainment and the headline, write the tables."""
     found = entry.execute(points(config), config, directory, stopwatch)
     headline.report(found, FIRST, directory)
-    print(f"\nMeans over {len(config.tests)} pairs of slices of {sources(found.rows)}; "
-          f"{GENERATED_DAYS}")
+    where = f"pairs of slices of {sources(found.rows)}; {GENERATED_DAYS}"
+    print(f"\nMeans over {len(config.tests)} {where}")
 
 
 def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    pairs = len({(row["train"], row["test"]) for row in rows if row["train"] != row["test"]})
-    notes = [f"means over {pairs} pairs of slices", f"trace: {sources(rows)}, {GENERATED_DAYS}"]
-    return figures.curves_figure(_means(rows), PANELS, notes=notes)
+    means = _means(rows)
+    notes = [f"means over {len(rows) // len(means)} pairs of slices"]
+    notes += [f"trace: {sources(rows)}, {GENERATED_DAYS}"]
+    return figures.curves_figure(means, PANELS, notes=notes)
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
