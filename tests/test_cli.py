@@ -25,7 +25,9 @@ from data.examples.generate import generate
 from experiments import cases, command_line, config, output
 
 ROOT = Path(run.__file__).parent
-CONFIGS = ("evaluate", "quickstart", "sec6_3", "sec6_5", "sweep", "trace_report")
+CONFIGS = (
+    *("evaluate", "quickstart", "sec6_2", "sec6_3", "sec6_4", "sec6_5", "sweep", "trace_report"),
+)
 ONE_POINT = ["--config", "sec6_3", "--config.rates=2", "--config.cvs=", "--config.slo_scales="]
 ONE_POINT += ["--config.duration_s=100", "--config.policies=mp-equal-4-4,mp-search"]
 Main = Callable[..., int]
