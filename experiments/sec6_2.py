@@ -204,8 +204,22 @@ def figure(rows: Sequence[Mapping[str, Any]], x_name: str = "num_devices") -> Fi
         [row for row in rows if row["x_name"] == x_name],
         panels(rows, x_name),
         columns_per_row=3,
-        notes=[f"traces: {sources(rows)}"],
+        notes=[*_training(rows), f"traces: {sources(rows)}"],
     )
+
+
+def _training(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where training traffic plays less than the whole of each window."""
+    shorter: dict[tuple[str, str, str], dict[str, None]] = {}
+    for row in rows:
+        if row["train_window_s"] != "none":
+            trace = row["panel"].rpartition("@")[2].split()[0]
+            policies = shorter.setdefault((trace, row["train_window_s"], row["window_s"]), {})
+            policies[figures.display_name(row["policy"])] = None
+    return [
+        f"{', '.join(policies)} on the first {own} s of every {full} s of {trace}"
+        for (trace, own, full), policies in shorter.items()
+    ]
 
 
 def sources(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -217,7 +231,8 @@ def sources(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def draw(directory: Path) -> list[Path]:
-    rows = tables.read_csv(directory / "table.csv", ("x_name", "trace", *figures.COLUMNS))
+    columns = ("x_name", "trace", "window_s", "train_window_s", *figures.COLUMNS)
+    rows = tables.read_csv(directory / "table.csv", columns)
     return [
         path
         for name in ROWS
