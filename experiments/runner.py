@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from beta_jax.search import find_policy
@@ -52,10 +53,14 @@ def run_points(
                 seeds_of |= dict.fromkeys(place, seeds)
                 sample = [
                     [
-                        cases[p.policy, scenario]["metrics"]["slo_attainment"]
-                        for scenario in scenarios[p.scenario][:seeds]
+                        statistics.fmean(
+                            cases[p.policy, scenarios[p.scenario][i]]["metrics"]["slo_attainment"]
+                            for p in place
+                            if p.policy == policy
+                        )
+                        for i in range(seeds)
                     ]
-                    for p in place
+                    for policy in dict.fromkeys(p.policy for p in place)
                 ]
                 if not decided(sample, confidence, plan.until_decided):
                     still.append(place)

@@ -16,10 +16,14 @@ import run
 from beta_jax import traces
 from beta_jax.search import find_policy
 from configs import sec6_2 as sec6_2_config
+from configs import sec6_3 as sec6_3_config
 from configs import sec6_4 as sec6_4_config
-from experiments import cases, config, figures, headline, sec6_2, sec6_4, tables
+from experiments import cases, config, figures, headline, points, sec6_2, sec6_4, tables
 from experiments.inputs import InputMaker, seeds_apart, train_and_test
 from experiments.points import Replayed
+from experiments.runner import run_points
+from experiments.store import Store
+from experiments.timing import Stopwatch
 
 HEADER = ["HashOwner", "HashApp", "HashFunction", "Trigger"]
 MINUTES = 60
@@ -177,22 +181,22 @@ def test_whole_traces_need_no_generated_day_and_arrivals_cannot_have_one():
 
 
 def test_the_points_are_those_of_the_paper():
-    points = sec6_2.points(sec6_2_config.CONFIG)
-    panels = {point.panel for point in points}
-    assert len(panels) == 6 * 4
-    own = [p for p in points if p.panel.startswith("S1@MAF1")]
+    found = sec6_2.points(sec6_2_config.CONFIG)
+    assert len({point.panel for point in found}) == 6 * 4
+    own = [p for p in found if p.panel.startswith("S1@MAF1")]
     assert len({(p.policy, p.scenario) for p in own}) == 3 * (6 + 7 + 6 + 7)  # the base point once
-    for policy in {point.policy for point in points}:
+    for policy in {point.policy for point in found}:
         find_policy(policy)
-    by_policy = {(p.panel.split()[0], figures.display_name(p.policy)): p.policy for p in points}
+    by_policy = {(p.panel.split()[0], figures.display_name(p.policy)): p.policy for p in found}
     assert by_policy["S3@MAF2", "Beta"] == "mp-search-sep"
     assert by_policy["S2@MAF1", "Beta"] == "mp-search"
     assert by_policy["S2@MAF2", "Clockwork++"] == "sr-replace-21600"
-    assert {len(p.scenario.model_types) for p in points} == {48, 72}
-    seen = [p.scenario for p in points if p.policy.startswith("sr-replace")]
+    assert {len(p.scenario.model_types) for p in found} == {48, 72}
+    seen = [p.scenario for p in found if p.policy.startswith("sr-replace")]
     assert all(s.train == s.test and s.train_window_s is None for s in seen)
 
 
+@pytest.mark.slow
 def test_one_column_runs_on_a_given_trace_and_says_so(trace, tmp_path, capsys, computed):
     assert call(tmp_path, *column(trace)) == 0
     assert f"Traces: {trace}\n" in capsys.readouterr().out
@@ -264,6 +268,7 @@ def test_a_trace_says_who_sends_what_so_models_may_not(trace, tmp_path):
 # The robustness figure.
 
 
+@pytest.mark.slow
 def test_pairs_of_slices_are_averaged_and_clockwork_sees_the_test(tmp_path, capsys):
     trace = write_day(tmp_path / "day", functions=600)
     arguments = ["--config=sec6_4:smoke", f"--config.trace={trace}", "--config.num_devices=4"]
@@ -286,7 +291,25 @@ def test_pairs_of_slices_are_averaged_and_clockwork_sees_the_test(tmp_path, caps
     figure = sec6_4.figure(tables.read_csv(tmp_path / "table.csv", ()))
     note = figure._supxlabel.get_text()
     assert "Clockwork++ trained on the test traffic" in note
-    assert "means over 2 pairs" in note and "days that it lacks are generated" in note
+    assert "means over 2 pairs of slices" in note and "days that it lacks are generated" in note
+
+
+def test_pairs_are_not_told_apart_when_policies_are():
+    """Two pairs that nothing but chance tells apart: one policy is decided all the same."""
+    base = sec6_3_config.CONFIG
+    pairs = [
+        dataclasses.replace(
+            points.scenario_of(base),
+            **{"model_types": ("bert-1.3b",) * 2, "num_devices": 1, "duration_s": 60.0},
+            **{"rng": "jax", "train_seed": seed, "test_seed": seed},
+        )
+        for seed in (0, 1000)
+    ]
+    places = [points.Point("", "cv", 4.0, "sr-uniform", pair) for pair in pairs]
+    plan = points.Replications(seeds=16, until_decided=0.0)
+    found = run_points(places, plan, Store(None), Stopwatch(0.0))
+    assert len(found.rows) == 2 * 4
+    assert [row["seeds"] for row in found.intervals()] == [4]
 
 
 def test_the_pairs_are_those_that_numpys_seed_1_draws():
