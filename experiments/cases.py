@@ -164,16 +164,14 @@ class Cases:
         return sum(self._inputs.num_requests(scenario)[1] for _, scenario in cases)
 
 
-def _key(
-    case: Case, sha256: Callable[[Path], str], fingerprint: Callable[[str | Path], str]
-) -> str:
+def _key(case: Case, sha256: Callable[[Path], str], fingerprint: Callable[..., str]) -> str:
     """A hash of all that determines a result; the bytes of files, not their names."""
     policy, scenario = case
     fields = dataclasses.asdict(scenario)
     for name in FILES:
         fields[name] = None if fields[name] is None else sha256(input_path(fields[name]))
     if isinstance(scenario, Replayed):
-        fields["trace"] = fingerprint(input_path(scenario.trace))
+        fields["trace"] = fingerprint(input_path(scenario.trace), completed=scenario.complete)
     versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
     return digest({"policy": policy, "scenario": fields, **versions})
 

@@ -177,6 +177,17 @@ def test_whole_traces_need_no_generated_day_and_arrivals_cannot_have_one():
         traces.complete(traces.maf2_like(10))
 
 
+def test_what_is_generated_is_a_part_of_what_a_trace_is_known_by(trace):
+    known = traces.fingerprint(trace), traces.fingerprint(trace, completed=True)
+    assert known[0] != known[1] and known[1].startswith(known[0])
+    assert known[1].removeprefix(known[0]) == traces.fingerprint("maf1_like").removeprefix(
+        "maf1_like"
+    )
+    assert traces.fingerprint("maf1_like") != traces.fingerprint("maf2_like")
+    with pytest.raises(traces.TraceError, match="no_such"):
+        traces.fingerprint("no_such")
+
+
 # The end-to-end figure.
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from beta_jax.traces import generate, readers
+from beta_jax.traces import readers
 from beta_jax.traces.cache import checksum
 from beta_jax.traces.complete import complete
 from beta_jax.traces.generate import GENERATORS, maf1_like, maf2_like
@@ -63,8 +63,10 @@ def is_generated(source: str | os.PathLike[str]) -> bool:
     return os.fspath(source) in GENERATORS and not Path(source).exists()
 
 
-def fingerprint(source: str | os.PathLike[str]) -> str:
-    """A hash of what `open_trace(source)` returns: of the files, or of what generates it."""
-    if is_generated(source):
-        return f"{os.fspath(source)} {checksum(Path(generate.__file__))}"
-    return readers.fingerprint(Path(source))
+def fingerprint(source: str | os.PathLike[str], *, completed: bool = False) -> str:
+    """A hash of what `open_trace(source)` returns, or `complete` of it: of files and generators."""
+    files = "" if is_generated(source) else readers.fingerprint(Path(source))
+    if files and not completed:
+        return files
+    code = [checksum(Path(__file__).parent / name) for name in ("generate.py", "complete.py")]
+    return " ".join([files or os.fspath(source), *code])
