@@ -172,7 +172,7 @@ def test_a_shown_value_reads_back_exactly(case):
 
 MISTAKES = [
     ([], f"known: {', '.join(CONFIGS)}"),
-    (["--config", "sec6_4"], "did you mean sec6_"),
+    (["--config", "sec6_9"], "did you mean sec6_"),
     (["--config", "sec6_3:smok"], "did you mean smoke"),
     (["--config", "evaluate:smoke"], "known: none"),
     (["--config", "sec6_3", "--config.slo_scal=4"], "config.slo_scale"),
