@@ -218,7 +218,7 @@ BAD_VALUES = [
     (["--config.seeds=0"], "seeds must be >= 1"),
     (["--config.until_decided=-1"], "until_decided must be >= 0"),
     (["--config.train_seed=1"], "legacy seeds of 4 models"),
-    (["--config.duration_s=1e9"], "lower rates or duration_s"),
+    (["--config.duration_s=1e9"], "lower rates or shorter traffic"),
 ]
 
 
