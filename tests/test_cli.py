@@ -361,7 +361,7 @@ def test_a_table_of_placements_tested_on_their_training_traffic_says_so(main, ca
 
 def test_traffic_without_requests_is_an_error(main, capsys):
     assert main(*ONE_POINT, "--config.rates=0") == 1
-    assert "no request arrives in 100 s at 0 requests/s" in capsys.readouterr().err
+    assert "no request arrives in the traffic, 0 requests/s for 100 s" in capsys.readouterr().err
 
 
 def test_sec6_3_equals_the_published_simulator(main, tmp_path, shared):
