@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from beta_jax import search
+from beta_jax import search, traces
 from beta_jax.metrics import latency_summary
 from beta_jax.search import Result, place_batch
 from beta_jax.simulator import SIMULATOR_VERSION, Outcome, simulate
@@ -19,7 +21,7 @@ from experiments import forecast
 from experiments.inputs import InputMaker, Inputs
 from experiments.output import input_path
 from experiments.placements import document, hosts_any
-from experiments.points import FILES, Scenario
+from experiments.points import FILES, Replayed, Service
 from experiments.store import Record, Store, digest
 from experiments.timing import Stopwatch
 
@@ -29,11 +31,12 @@ REQUESTS_AT_ONCE = 2**23
 """Requests whose outcomes are in memory together."""
 FIRST_BLOCK = 2**17
 """Requests times policies of the first block, which tells how large the others may be."""
-BLOCK_S = 1.0
-"""How long a block should take: what is lost when a run is ended."""
+BLOCK_S, SHARED_BLOCK_S = 1.0, 30.0
+"""How long a block should take, what is lost when a run is ended: and where all of its scenarios
+share their traffic, as a search then places eight in the time of three."""
 METRICS = ("num_requests", "slo_attainment", "latency_mean_s", "latency_p50_s", "latency_p99_s")
 
-Case = tuple[str, Scenario]
+Case = tuple[str, Service]
 """A policy and a scenario: what the result of a point depends on."""
 
 
@@ -42,8 +45,8 @@ class Cases:
 
     def __init__(self, store: Store, inputs: InputMaker, stopwatch: Stopwatch) -> None:
         self._store, self._inputs, self._stopwatch = store, inputs, stopwatch
-        sha256 = functools.cache(_sha256)
-        self.key = functools.cache(lambda case: _key(case, sha256))
+        sha256, fingerprint = functools.cache(_sha256), functools.cache(traces.fingerprint)
+        self.key = functools.cache(lambda case: _key(case, sha256, fingerprint))
         self._requests_per_s = 0.0
 
     def __getitem__(self, case: Case) -> Record:
@@ -56,12 +59,12 @@ class Cases:
         """
         cases = list(dict.fromkeys(cases))
         pending = [case for case in cases if self.key(case) not in self._store.records]
-        scenarios = list(dict.fromkeys(scenario for _, scenario in pending))
-        forecast.check(scenarios)
-        if _work(pending) > FIRST_BLOCK:
-            at_once = min(_work(pending), REQUESTS_AT_ONCE)
+        sizes = {scenario: self._inputs.num_requests(scenario)[1] for _, scenario in pending}
+        forecast.check(sizes)
+        if self._work(pending) > FIRST_BLOCK:
+            at_once = min(self._work(pending), REQUESTS_AT_ONCE)
             stored = len(cases) - len(pending)
-            print(forecast.announce(len(pending), stored, scenarios, at_once), flush=True)
+            print(forecast.announce(len(pending), stored, sizes, at_once), flush=True)
         done = 0
         with tqdm(total=len(pending), unit="result", leave=False, disable=None) as bar:
             try:
@@ -86,19 +89,23 @@ class Cases:
         )
 
     def _blocks(self, pending: Iterable[Case]) -> Iterator[list[Case]]:
-        """Cases to run together: all policies of a scenario, of as many as `BLOCK_S` allows."""
-        by_scenario: dict[Scenario, list[Case]] = {}
+        """Cases to run together: all policies of a scenario, of as many as time allows."""
+        by_traffic: dict[Service, dict[Service, list[Case]]] = {}
         for case in pending:
+            by_scenario = by_traffic.setdefault(_tested_alike(case[1]), {})
             by_scenario.setdefault(case[1], []).append(case)
         block: list[Case] = []
-        work = 0.0
-        for own in by_scenario.values():
-            limit = min(self._requests_per_s * BLOCK_S or FIRST_BLOCK, REQUESTS_AT_ONCE)
-            if block and work + _work(own) > limit:
-                yield block
-                block, work = [], 0.0
-            block += own
-            work += _work(own)
+        work, shared = 0.0, True
+        for by_scenario in by_traffic.values():
+            for index, own in enumerate(by_scenario.values()):
+                share = shared and (index > 0 or not block)
+                seconds, most = (SHARED_BLOCK_S, math.inf) if share else (BLOCK_S, REQUESTS_AT_ONCE)
+                limit = min(self._requests_per_s * seconds or FIRST_BLOCK, most)
+                if block and work + self._work(own) > limit:
+                    yield block
+                    block, work, share = [], 0.0, True
+                block += own
+                work, shared = work + self._work(own), share
         if block:
             yield block
 
@@ -110,8 +117,8 @@ class Cases:
         for scenario, made in inputs.items():
             if not len(made.test):
                 raise ValueError(
-                    f"no request arrives in {scenario.duration_s:g} s at {scenario.rate_rps:g} "
-                    "requests/s; use a longer duration or a higher rate"
+                    f"no request arrives in the traffic, {scenario.traffic}: make it longer, or "
+                    "its rate higher"
                 )
         placed: dict[Case, Result] = {}
         for policy in dict.fromkeys(policy for policy, _ in block):
@@ -137,31 +144,45 @@ class Cases:
             self._store.add(records)
         compiled = self._stopwatch.parts.get("compile", 0.0) - compiled
         seconds = max(time.perf_counter() - begin - compiled, 1e-3)
-        self._requests_per_s = max(_work(block) / seconds, 1.0)
+        self._requests_per_s = max(self._work(block) / seconds, 1.0)
         return seconds
 
     def _predict(self, block: Sequence[Case], seconds: float, rest: Sequence[Case]) -> None:
         """Say how long the rest takes, if that is long, from the block that was measured."""
-        scale = _work(rest) / max(_work(block), 1.0)
+        scale = self._work(rest) / max(self._work(block), 1.0)
         if scale * seconds < forecast.LONG_S:
             return
         events = simulations = 0.0
         for case in block:
-            record = self[case]
-            simulations += record["num_simulations"] + 1
-            events += (record["num_simulations"] + 1) * forecast.num_requests(case[1])
+            searched = self[case]["num_simulations"]
+            train, test = self._inputs.num_requests(case[1])
+            simulations += searched + 1
+            events += searched * train + test
         speed = events / seconds
         print(forecast.predict(len(rest), simulations * scale, events * scale, speed), flush=True)
 
+    def _work(self, cases: Iterable[Case]) -> float:
+        return sum(self._inputs.num_requests(scenario)[1] for _, scenario in cases)
 
-def _key(case: Case, sha256: Callable[[Path], str]) -> str:
+
+def _key(case: Case, sha256: Callable[[Path], str], fingerprint: Callable[..., str]) -> str:
     """A hash of all that determines a result; the bytes of files, not their names."""
     policy, scenario = case
     fields = dataclasses.asdict(scenario)
     for name in FILES:
         fields[name] = None if fields[name] is None else sha256(input_path(fields[name]))
+    if isinstance(scenario, Replayed):
+        fields["trace"] = fingerprint(input_path(scenario.trace), completed=scenario.complete)
     versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
     return digest({"policy": policy, "scenario": fields, **versions})
+
+
+def _tested_alike(scenario: Service) -> Service:
+    """Equal for scenarios with equal test traffic, which differ in nothing else any more."""
+    alike: dict[str, Any] = dict.fromkeys(("num_devices", "memory_gib", "slo_scale", "warmup_s"), 1)
+    if isinstance(scenario, Replayed):
+        alike |= {"train": scenario.test, "train_window_s": None}
+    return dataclasses.replace(scenario, train_seed=scenario.test_seed, **alike)
 
 
 @functools.cache
@@ -174,11 +195,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _work(cases: Iterable[Case]) -> float:
-    return sum(forecast.num_requests(scenario) for _, scenario in cases)
-
-
-def _chunks(cases: Iterable[Case], inputs: dict[Scenario, Inputs]) -> Iterator[list[Case]]:
+def _chunks(cases: Iterable[Case], inputs: dict[Service, Inputs]) -> Iterator[list[Case]]:
     """Cases to simulate together: one warm-up, and no more requests than memory should hold."""
     chunk: list[Case] = []
     held = 0

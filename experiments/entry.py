@@ -28,13 +28,14 @@ FILES = (*results.FILES, FILE)
 
 def execute(
     points: Iterable[Point], plan: Replications, directory: Path, stopwatch: Stopwatch
-) -> None:
+) -> Results:
     """Compute what the directory's store lacks; print the results and write the tables."""
     with stopwatch.imports():
         from experiments import runner
     found = runner.run_points(points, plan, open_store(directory), stopwatch)
     found.save(directory)
     found.report()
+    return found
 
 
 def open_store(directory: Path) -> Store:

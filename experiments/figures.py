@@ -107,19 +107,21 @@ def curves_figure(
     quantity: Quantity = ATTAINMENT,
     names: Mapping[str, str] = MappingProxyType({}),
     colours: Mapping[str, str] = MappingProxyType({}),
+    columns_per_row: int = COLUMNS_PER_ROW,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
     rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
     calls a policy, where it differs from `display_name`. colours: of curves by their name, where
-    they have one of their own. Bands are 95 % intervals of the mean over replications. A dotted
-    line marks where a policy first reaches 99 %.
+    they have one of their own. notes: what else its reader must know. Bands are 95 % intervals of
+    the mean over replications. A dotted line marks where a policy first reaches 99 %.
     """
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    labels = {policy: names.get(policy, display_name(policy)) for policy in policies}
     panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
-    num_rows = math.ceil(len(panels) / COLUMNS_PER_ROW)
-    num_columns = min(len(panels), COLUMNS_PER_ROW)
+    labels = _labels(rows, names)
+    styles = {label: index for index, label in enumerate(dict.fromkeys(labels.values()))}
+    num_rows = math.ceil(len(panels) / columns_per_row)
+    num_columns = min(len(panels), columns_per_row)
     with style():
         figure = new_figure(3.2 * max(num_columns, 1.5), 2.5 * num_rows + 0.3)
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
@@ -127,21 +129,44 @@ def curves_figure(
             axes.remove()
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
-            curves = {labels[p]: _curve(own, p, quantity) for p in policies}
-            _draw_panel(axes, panel, curves, quantity, colours)
+            policies = dict.fromkeys(row["policy"] for row in own)
+            curves = {labels[policy]: _curve(own, policy, quantity) for policy in policies}
+            _draw_panel(axes, panel, curves, quantity, styles, colours)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
+        handles = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(
-            *figure.axes[0].get_legend_handles_labels(),
+            [handles[label] for label in styles],
+            list(styles),
             loc="outside upper center",
-            ncols=min(len(labels), 6 if num_columns > 1 else 3),
+            ncols=min(len(styles), 6 if num_columns > 1 else 3),
             frameon=False,
         )
         goal = (
             [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
         )
-        add_note(figure, [*goal, *_notes(rows)])
+        add_note(figure, [*goal, *_notes(rows, labels), *notes])
         return figure
+
+
+def _labels(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, str]:
+    """What policies are called: with their own name, too, where two of a panel are called alike."""
+    together: dict[str, dict[str, None]] = {}
+    for row in rows:
+        together.setdefault(row["panel"], {})[row["policy"]] = None
+    labels = {
+        policy: names.get(policy, display_name(policy))
+        for policies in together.values()
+        for policy in policies
+    }
+    for policies in together.values():
+        number = Counter(labels[policy] for policy in policies)
+        labels |= {p: f"{labels[p]}: {p}" for p in policies if number[labels[p]] > 1}
+    return labels
 
 
 def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
@@ -158,11 +183,12 @@ def _draw_panel(
     panel: Panel,
     curves: Mapping[str, Curve],
     quantity: Quantity,
+    styles: Mapping[str, int],
     colours: Mapping[str, str],
 ) -> None:
     reached: dict[float, list[str]] = {}
-    for index, (label, curve) in enumerate(curves.items()):
-        beta = label in BETA
+    for label, curve in curves.items():
+        beta, index = label in BETA, styles[label]
         colour = colours.get(label, BETA_COLOUR if beta else COLOURS[index % len(COLOURS)])
         x = [mark.x for mark in curve]
         axes.plot(
@@ -197,7 +223,7 @@ def _draw_panel(
     axes.set_title(panel.title, fontsize="medium")
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
     """What a reader of the picture alone must know."""
     replications = Counter((row["panel"], row["x"], row["policy"]) for row in rows).values()
     fewest, most = min(replications), max(replications)
@@ -205,8 +231,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if most > 1:
         span = str(most) if fewest == most else f"{fewest} to {most}"
         notes.append(f"bands: 95 % intervals of the mean of {span} seeds")
-    if any(str(row["trained_on_test"]) == "True" for row in rows):
-        notes.append(TRAINED_ON_TEST)
+    trained = {row["policy"] for row in rows if str(row["trained_on_test"]) == "True"}
+    if trained:
+        who = dict.fromkeys(label for policy, label in labels.items() if policy in trained)
+        only = len(who) < len({*labels.values()})
+        notes.append(f"{', '.join(who)} {TRAINED_ON_TEST}" if only else TRAINED_ON_TEST)
     return notes
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.points import Scenario
+from experiments.points import Service
 
 BASE_BYTES, BYTES_PER_REQUEST, BYTES_PER_OUTCOME = 0.3e9, 80, 120
 """Of a process that has compiled; of the longest workload; of what is simulated at once.
@@ -18,34 +18,32 @@ MAX_REQUESTS = 2**30
 """Of one workload: the engine counts them in 32 bits, padded."""
 LONG_S = 10.0
 
+Sizes = Mapping[Service, float]
+"""The expected number of requests of each scenario's test traffic."""
+
 
 class ForecastError(ValueError):
     """A run that cannot fit this machine."""
 
 
-def num_requests(scenario: Scenario) -> float:
-    """Expected length of a scenario's traffic."""
-    return max(scenario.rate_rps * scenario.duration_s, 0.0)
-
-
-def peak_bytes(scenarios: Sequence[Scenario], at_once: float) -> float:
+def peak_bytes(longest: float, at_once: float) -> float:
     """Memory that the process will need if it holds `at_once` outcomes, or one longest workload."""
-    longest = max(map(num_requests, scenarios), default=0.0)
     return BASE_BYTES + BYTES_PER_REQUEST * longest + BYTES_PER_OUTCOME * max(at_once, longest)
 
 
-def check(scenarios: Sequence[Scenario]) -> None:
+def check(sizes: Sizes) -> None:
     """Raise ForecastError, naming what to change, if the largest scenario cannot fit."""
-    if not scenarios:
+    if not sizes:
         return
-    largest = max(scenarios, key=num_requests)
-    longest, needed, free = num_requests(largest), peak_bytes([largest], 0), free_bytes()
+    largest = max(sizes, key=lambda scenario: sizes[scenario])
+    longest = sizes[largest]
+    needed, free = peak_bytes(longest, 0), free_bytes()
     if longest <= MAX_REQUESTS and needed <= free:
         return
     raise ForecastError(
-        f"{largest.rate_rps:.6g} requests/s for {largest.duration_s:.6g} s are {longest:.3g} "
-        f"requests, which need {needed / 1e9:.3g} GB of memory; {free / 1e9:.3g} GB are free and "
-        f"{MAX_REQUESTS:.2g} requests the most: lower rates or duration_s, and raise seeds instead"
+        f"{largest.traffic} are {longest:.3g} requests, which need {needed / 1e9:.3g} GB of "
+        f"memory; {free / 1e9:.3g} GB are free and {MAX_REQUESTS:.2g} requests the most: use lower "
+        "rates or shorter traffic, and raise seeds instead"
     )
 
 
@@ -65,10 +63,9 @@ def free_bytes() -> float:
     return free
 
 
-def announce(num_cases: int, num_stored: int, scenarios: Sequence[Scenario], at_once: float) -> str:
+def announce(num_cases: int, num_stored: int, sizes: Sizes, at_once: float) -> str:
     """The line before the first block."""
-    requests = sum(map(num_requests, scenarios))
-    memory = peak_bytes(scenarios, at_once)
+    requests, memory = sum(sizes.values()), peak_bytes(max(sizes.values()), at_once)
     return (
         f"{num_cases} results to compute, {num_stored} are stored; traffic of some {requests:.3g} "
         f"requests, up to {memory / 1e9:.1f} GB of memory"

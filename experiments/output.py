@@ -132,18 +132,21 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
     import jax
 
     from beta_jax.simulator import SIMULATOR_VERSION
+    from beta_jax.traces import fingerprint
 
     leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
     values = [leaf.value for leaf in walk(config)]
     lists = [value if isinstance(value, tuple) else (value,) for value in values]
     texts = [text for one in lists for text in one if isinstance(text, str)]
     files = {text: input_path(text) for text in texts if input_path(text).is_file()}
+    folders = {text: input_path(text) for text in texts if input_path(text).is_dir()}
     return {
         "argv": list(argv),
         "config": leaves,
         "inputs_sha256": {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
-        },
+        }
+        | {name: fingerprint(path) for name, path in folders.items()},
         "simulator_version": SIMULATOR_VERSION,
         "python": sys.version.split()[0],
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -18,13 +18,15 @@ from beta_jax.statistics import (
     paired_difference,
 )
 from experiments import config, output, tables
-from experiments.points import Point, Replications, Scenario
+from experiments.points import Point, Replications, Service
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+Place = tuple[str, str, float]
+"""Where in a figure: panel, what is along x, and x."""
 FILES = ("table.csv", "intervals.csv", "differences.csv", "placements.json")
 TRAINED_ON_TEST = (
     "Placements were trained on the traffic that they are tested on: "
@@ -39,7 +41,7 @@ class PointResult(NamedTuple):
 
     point: Point
     replication: int
-    scenario: Scenario
+    scenario: Service
     record: Mapping[str, Any]
 
     def row(self) -> Row:
@@ -98,17 +100,27 @@ class Results:
 
         return str(pandas.DataFrame(self.intervals()).to_html(index=False))
 
-    def _samples(self, metric: str) -> dict[tuple[str, str, float], dict[str, list[float]]]:
-        """Values by place in the figure, then policy, in order of replication."""
-        samples: dict[tuple[str, str, float], dict[str, list[float]]] = {}
-        for point, _, _, record in self.results:
-            place = samples.setdefault((point.panel, point.x_name, point.x), {})
-            place.setdefault(point.policy, []).append(record["metrics"][metric])
-        return samples
+    def samples(self, metric: str) -> dict[Place, dict[str, list[float]]]:
+        """Values by place in the figure, then policy, in order of replication.
+
+        Where several points of a policy are at one place, their mean.
+        """
+        found: dict[Place, dict[str, dict[int, list[float]]]] = {}
+        for point, replication, _, record in self.results:
+            policies = found.setdefault((point.panel, point.x_name, point.x), {})
+            values = policies.setdefault(point.policy, {}).setdefault(replication, [])
+            values.append(record["metrics"][metric])
+        return {
+            place: {
+                policy: [math.fsum(of[i]) / len(of[i]) for i in sorted(of)]
+                for policy, of in policies.items()
+            }
+            for place, policies in found.items()
+        }
 
     def intervals(self) -> list[Row]:
         """A row per point: means over the replications, each with its 95 % interval."""
-        samples = {metric: self._samples(metric) for metric in WITH_INTERVAL}
+        samples = {metric: self.samples(metric) for metric in WITH_INTERVAL}
         rows = []
         for place, policies in samples[WITH_INTERVAL[0]].items():
             for policy, values in policies.items():
@@ -131,7 +143,7 @@ class Results:
         """
         return [
             _place(place) | {"policy": a, "other": b} | self._difference(policies, a, b)
-            for place, policies in self._samples("slo_attainment").items()
+            for place, policies in self.samples("slo_attainment").items()
             for a, b in itertools.combinations(reversed(policies), 2)
         ]
 
@@ -183,8 +195,12 @@ class Results:
             print("\nIs the best better than the next best? Difference of SLO attainment (%), same")
             print("traffic for both; the intervals hold for all pairs of policies together\n")
             print(tables.to_text(best))
-        if any(result.scenario.trained_on_test for result in self.results):
-            print(f"\n{TRAINED_ON_TEST}")
+        policies = dict.fromkeys(result.point.policy for result in self.results)
+        trained = [r.point.policy for r in self.results if r.scenario.trained_on_test]
+        if trained:
+            who = [policy for policy in policies if policy in trained]
+            whose = f"{', '.join(who)}: " if len(who) < len(policies) else ""
+            print(f"\n{whose}{TRAINED_ON_TEST}")
         for warning in self.warnings[:MAX_WARNINGS]:
             print(f"warning: {warning}", file=sys.stderr)
         if more := len(self.warnings[MAX_WARNINGS:]):
@@ -193,7 +209,7 @@ class Results:
     def _best(self) -> list[Row]:
         """Per place the two policies of highest attainment, and whether they are told apart."""
         best = []
-        for (panel, x_name, x), policies in self._samples("slo_attainment").items():
+        for (panel, x_name, x), policies in self.samples("slo_attainment").items():
             if len(policies) > 1:
                 first, second = sorted(policies, key=lambda p: -sum(policies[p]))[:2]
                 found = self._difference(policies, first, second, of_all=True)
@@ -206,5 +222,5 @@ class Results:
         return best
 
 
-def _place(place: tuple[str, str, float]) -> Row:
+def _place(place: Place) -> Row:
     return dict(zip(("panel", "x_name", "x"), place, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from beta_jax.search import find_policy
@@ -9,7 +10,7 @@ from beta_jax.statistics import decided, looks
 from experiments.cases import Cases
 from experiments.inputs import InputMaker, seeds_apart
 from experiments.placements import require_placed
-from experiments.points import Point, Replications, Scenario
+from experiments.points import Point, Replications, Service
 from experiments.results import PointResult, Results
 from experiments.store import Store
 from experiments.timing import Stopwatch
@@ -52,10 +53,14 @@ def run_points(
                 seeds_of |= dict.fromkeys(place, seeds)
                 sample = [
                     [
-                        cases[p.policy, scenario]["metrics"]["slo_attainment"]
-                        for scenario in scenarios[p.scenario][:seeds]
+                        statistics.fmean(
+                            cases[p.policy, scenarios[p.scenario][i]]["metrics"]["slo_attainment"]
+                            for p in place
+                            if p.policy == policy
+                        )
+                        for i in range(seeds)
                     ]
-                    for p in place
+                    for policy in dict.fromkeys(p.policy for p in place)
                 ]
                 if not decided(sample, confidence, plan.until_decided):
                     still.append(place)
@@ -73,8 +78,8 @@ def run_points(
     return Results(results, plan)
 
 
-def _replications(base: Scenario, seeds: int, inputs: InputMaker) -> list[Scenario]:
-    apart = seeds_apart(base, len(inputs.problem(base).models))
+def _replications(base: Service, seeds: int, inputs: InputMaker) -> list[Service]:
+    apart = seeds_apart(base, inputs.num_models(base))
     return [base.replication(index, apart) for index in range(seeds)]
 
 

@@ -44,12 +44,14 @@ def points(config: Config) -> list[Point]:
     ]
     if config.train == "test":
         return swept
-    return [dataclasses.replace(p, scenario=_trained_afresh(p.scenario)) for p in swept]
+    return [_trained_afresh(point) for point in swept]
 
 
-def _trained_afresh(scenario: Scenario) -> Scenario:
-    train_duration_s = max(100.0, 30_000.0 / scenario.rate_rps)
-    return dataclasses.replace(scenario, train_duration_s=train_duration_s)
+def _trained_afresh(point: Point) -> Point:
+    assert isinstance(point.scenario, Scenario)
+    train_duration_s = max(100.0, 30_000.0 / point.scenario.rate_rps)
+    scenario = dataclasses.replace(point.scenario, train_duration_s=train_duration_s)
+    return dataclasses.replace(point, scenario=scenario)
 
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:

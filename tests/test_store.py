@@ -43,6 +43,7 @@ def small_blocks(monkeypatch):
     """A block is stored for every scenario, instead of one for them all."""
     monkeypatch.setattr(cases, "FIRST_BLOCK", 1)
     monkeypatch.setattr(cases, "BLOCK_S", 0.0)
+    monkeypatch.setattr(cases, "SHARED_BLOCK_S", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -296,10 +296,10 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_is_made(monkeypatch, t
 
 def test_memory_of_this_machine_is_the_limit(monkeypatch):
     scenario = dataclasses.replace(BASE, rate_rps=1000.0, duration_s=1000.0)
-    forecast.check([scenario])
+    forecast.check({scenario: 1e6})
     monkeypatch.setattr(forecast, "free_bytes", lambda: 0.4e9)
     with pytest.raises(forecast.ForecastError, match=r"0\.4 GB are free"):
-        forecast.check([scenario])
+        forecast.check({scenario: 1e6})
     monkeypatch.undo()
     assert 1e8 < forecast.free_bytes() < 1e14
 
@@ -332,8 +332,7 @@ print(*(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    scenario = dataclasses.replace(BASE, rate_rps=200.0, duration_s=1e4)
-    predicted = forecast.peak_bytes([scenario], 2e6 * num_policies)
+    predicted = forecast.peak_bytes(2e6, 2e6 * num_policies)
     assert 0.5 * predicted < float(done.stdout.split()[-1]) < predicted
 
 

@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from beta_jax.traces import readers
+from beta_jax.traces.cache import checksum
+from beta_jax.traces.complete import complete
 from beta_jax.traces.generate import GENERATORS, maf1_like, maf2_like
 from beta_jax.traces.readers import load_trace
 from beta_jax.traces.replay import Traffic, fit_traffic, reference_scale, replay
@@ -27,8 +30,11 @@ __all__ = [
     "Trace",
     "TraceError",
     "Traffic",
+    "complete",
     "draw",
+    "fingerprint",
     "fit_traffic",
+    "is_generated",
     "load_trace",
     "maf1_like",
     "maf2_like",
@@ -47,7 +53,20 @@ def open_trace(
     cache: bool | str | os.PathLike[str] = True,
 ) -> Trace:
     """The generated trace of that name (`GENERATORS`), made from the seed, else `load_trace`."""
-    name = os.fspath(source)
-    if name in GENERATORS and not Path(name).exists():
-        return GENERATORS[name](seed=seed)
+    if is_generated(source):
+        return GENERATORS[os.fspath(source)](seed=seed)
     return load_trace(source, kind=kind, cache=cache)
+
+
+def is_generated(source: str | os.PathLike[str]) -> bool:
+    """Whether `open_trace` generates this trace."""
+    return os.fspath(source) in GENERATORS and not Path(source).exists()
+
+
+def fingerprint(source: str | os.PathLike[str], *, completed: bool = False) -> str:
+    """A hash of what `open_trace(source)` returns, or `complete` of it: of files and generators."""
+    files = "" if is_generated(source) else readers.fingerprint(Path(source))
+    if files and not completed:
+        return files
+    code = [checksum(Path(__file__).parent / name) for name in ("generate.py", "complete.py")]
+    return " ".join([files or os.fspath(source), *code])

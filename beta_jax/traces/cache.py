@@ -37,7 +37,7 @@ def cached(path: Path, label: str, parse: Callable[[Path], Arrays], folder: Path
     """
     if folder is None:
         return parse(path)
-    entry = folder / "traces" / f"{label}-{FORMAT}-{_checksum(path, folder)}"
+    entry = folder / "traces" / f"{label}-{FORMAT}-{file_checksum(path, folder)}"
     try:
         if entry.is_dir():
             return {file.stem: np.load(file, mmap_mode="r") for file in sorted(entry.glob("*.npy"))}
@@ -61,7 +61,8 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checksum(path: Path, folder: Path) -> str:
+def file_checksum(path: Path, folder: Path) -> str:
+    """SHA-256 of a file, remembered in the folder until the file changes."""
     state = path.stat()
     stamp = repr((str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino))
     note = folder / "checksums" / hashlib.sha256(stamp.encode()).hexdigest()

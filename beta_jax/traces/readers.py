@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -23,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from beta_jax.traces.cache import Arrays, cached, default_folder
+from beta_jax.traces.cache import Arrays, cached, default_folder, file_checksum
 from beta_jax.traces.trace import (
     DAY_S,
     ArrivalTrace,
@@ -141,6 +142,18 @@ def load_trace(
     except OSError as error:
         name = os.fspath(error.filename or path)
         raise TraceError(f"{name}: {error.strerror or error}") from None
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a trace's files and, as these say which day it is, their names. Raises TraceError.
+
+    Checksums are remembered in the user's cache folder.
+    """
+    try:
+        parts = [(file.name, file_checksum(file, default_folder())) for file in _files(path)]
+    except OSError as error:
+        raise TraceError(f"{error.filename or path}: {error.strerror or error}") from None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:
