@@ -49,8 +49,7 @@ class Plan:
         return [warning for result in self.results.values() for warning in result.warnings]
 
     def training(self, name: str) -> dict[str, float]:
-        """Mean SLO attainment of a placement over the training workloads, and of several the worst
-        one."""
+        """A placement's mean SLO attainment over the training workloads; of several, the worst."""
         own = self.attainment[:, list(self.placements).index(name)]
         mean = {"train_attainment": float(own.mean())}
         return mean | ({"train_worst": float(own.min())} if len(own) > 1 else {})

@@ -175,7 +175,7 @@ def _report(
     served: Sequence[Served],
     directory: Path,
 ) -> None:
-    """Write and print everything; the tables that not every run has say what their runs add."""
+    """Write and print the report on the chosen plan, and what this run has besides."""
     from experiments import changes, planning, service
 
     plan = planning.fewest_devices(plans, config.goal)
@@ -229,8 +229,9 @@ def describe_models(
     others = [name for name in names if name not in known]
     given = config.model_types
     if not names or len(given) not in (1, len(others)):
+        beyond = f" that {config.start_from} does not list" if listed else ""
         raise ValueError(
-            f"{config.requests} names {len(others)} models ({', '.join(others[:9])}), "
+            f"{config.requests} names {len(others)} models{beyond} ({', '.join(others[:9])}), "
             f"model_types {len(given)}: give one type for all, or one for each in this order"
         )
     types = dict(zip(others, given if len(given) > 1 else given * len(others), strict=True))

@@ -108,8 +108,9 @@ def test_listed_models_keep_type_and_slo_and_the_config_tells_the_others(shipped
     assert (models[0].slo_s, models[2].slo_s) == (7.0, 9.0)
     assert models[1].slo_s == pytest.approx(5 * 0.238)
     assert [m.rate_rps for m in models] == [0.5, 0.0, 0.5, 0.0]  # 2 requests in 2 s
-    with pytest.raises(ValueError, match=r"names 2 models \(m2, m10\), model_types 3"):
-        describe_models(names, make_config(model_types=("bert-2.6b",) * 3), profile, log, listed)
+    config = make_config(model_types=("bert-2.6b",) * 3, start_from="P.json")
+    with pytest.raises(ValueError, match=r"2 models that P.json does not list \(m2, m10\), mod"):
+        describe_models(names, config, profile, log, listed)
 
 
 @pytest.fixture
