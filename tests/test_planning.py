@@ -166,6 +166,7 @@ def test_today_is_a_candidate_but_what_improves_it_is_chosen(monkeypatch):
 # The command line.
 
 
+@pytest.mark.slow
 def test_today_is_improved_within_the_bound_and_the_change_is_told(main, tmp_path, capsys):
     today = f"--config.start_from={EXAMPLE}"
     arguments = ["--config=quickstart", "--config.policies=", "--config.num_devices=8"]
@@ -205,6 +206,7 @@ def test_today_is_improved_within_the_bound_and_the_change_is_told(main, tmp_pat
     assert not [*folder.glob("history.*"), *folder.glob("changes.*")]
 
 
+@pytest.mark.slow
 def test_of_several_numbers_of_devices_the_fewest_that_reach_the_goal(main, tmp_path, capsys):
     arguments = ["--config=quickstart", "--config.num_devices=8,4,6", "--config.goal=0.95"]
     assert main(*arguments) == 0
