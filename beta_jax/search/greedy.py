@@ -85,6 +85,8 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
         return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
 
     lanes, blocks = _share_blocks(lanes)
+    # The longest first, so that no core is left with one at the end.
+    blocks.sort(key=lambda members: -len(lanes[members[0]].workload) * lanes[members[0]].num_groups)
     results: dict[int, Result] = {}
     for members, found in zip(blocks, run_parallel(run, blocks), strict=True):
         results.update(zip(members, found, strict=True))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from beta_jax.changes import replica_bytes
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.bound import request_overhead_ticks
@@ -100,19 +101,18 @@ def make_space(problem: Problem, configs: Sequence[ParallelConfig]) -> Space:
     models = problem.models
     weight = np.full((len(configs) + 1, len(models)), NEVER_FITS)
     weight[:-1] = weight_table(problem, configs).T
-    replica_bytes = np.zeros(weight.shape)
+    loaded = np.zeros(weight.shape)
     slo = durations_to_ticks([model.slo_s for model in models])
     for m, model in enumerate(models):
         for c, ticks in enumerate(stage_ticks(problem, model.type, configs)):
             if not len(ticks) or ticks.sum() + request_overhead_ticks(problem) > slo[m]:
                 weight[c, m] = NEVER_FITS
             if len(ticks):
-                stages = problem.profile.weight_bytes(model.type, configs[c])
-                replica_bytes[c, m] = configs[c].op * float(stages.sum())
+                loaded[c, m] = replica_bytes(problem, model, configs[c])
     types = sorted({model.type for model in models})
     return Space(
         weight=jnp.asarray(weight),
-        replica_bytes=jnp.asarray(replica_bytes),
+        replica_bytes=jnp.asarray(loaded),
         size=jnp.asarray([config.num_devices for config in configs] + [0], jnp.int32),
         model_type=jnp.asarray([types.index(model.type) for model in models], jnp.int32),
         memory=jnp.asarray(memory_of_device(problem), jnp.int64),
