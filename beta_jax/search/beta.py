@@ -40,6 +40,8 @@ DIVISIONS = 4
 """Divisions of the devices among model types that are tried as starts, the most balanced ones."""
 CHILDREN = 128
 """Placements per round, all climbs together: two full blocks of the simulator."""
+LEAN = 0.5
+"""See `Space.lean`, where the bytes moved are bounded."""
 MORE_GROUPS = 2
 """Room for at least so many groups more than the starts have."""
 
@@ -126,7 +128,8 @@ class _Climbs:
         self._objective = objective
         self._requests = np.array([_requests(problem, workload) for workload in workloads])
         configs = sorted(_configs(problem) | {g.config for start in starts for g in start.groups})
-        self._space = make_space(problem, configs)
+        # Whatever is filled is loaded: under a bound some children must do without.
+        self._space = make_space(problem, configs, 0.0 if max_bytes_moved is None else LEAN)
 
         def make_room(chosen: Sequence[Placement], more: int) -> Placements:
             most = max(len(start.groups) for start in chosen)

@@ -60,6 +60,7 @@ class Space(NamedTuple):
     model_type: Array  # int32 [model]
     memory: Array  # int64 [] bytes of a device
     num_devices: Array  # int32 []
+    lean: Array  # float64 [] probability that a touched group takes nothing but what it keeps
 
 
 class Codec:
@@ -93,7 +94,7 @@ class Codec:
         )
 
 
-def make_space(problem: Problem, configs: Sequence[ParallelConfig]) -> Space:
+def make_space(problem: Problem, configs: Sequence[ParallelConfig], lean: float = 0.0) -> Space:
     """Not allowed: a model where its profile, its weight or its SLO rules it out.
 
     A group that cannot meet a model's SLO even when idle would only swallow its requests.
@@ -117,6 +118,7 @@ def make_space(problem: Problem, configs: Sequence[ParallelConfig]) -> Space:
         model_type=jnp.asarray([types.index(model.type) for model in models], jnp.int32),
         memory=jnp.asarray(memory_of_device(problem), jnp.int64),
         num_devices=jnp.asarray(problem.cluster.num_devices, jnp.int32),
+        lean=jnp.asarray(lean, jnp.float64),
     )
 
 
@@ -239,6 +241,7 @@ def _fill(space: Space, draft: _Draft, unserved: Array, moods: Array, noise: Arr
         for array, absent in ((space.weight[config], NEVER_FITS), (keep, False), (banned, False))
     )
     from_scratch, picky, taste = moods[:, :1] < SCRATCH, moods[:, 1:2] < PICKY, moods[:, 2:]
+    barred |= (moods[:, 1:2] >= 1 - space.lean) & ~kept
     liked = (taste * 8191 * (space.model_type + 1)) % 1.0 < 0.5  # a coin for each type
     # Gumbel noise draws without replacement, in proportion to the unserved requests.
     priority = jnp.log(unserved + 1e-3) - jnp.log(-jnp.log(noise + 1e-12) + 1e-12)
