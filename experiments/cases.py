@@ -149,7 +149,7 @@ class Cases:
 
     def _predict(self, block: Sequence[Case], seconds: float, rest: Sequence[Case]) -> None:
         """Say how long the rest takes, if that is long, from the block that was measured."""
-        scale = self._work(rest) / max(self._work(block), 1.0)
+        scale = self._all_traffic(rest) / max(self._all_traffic(block), 1.0)
         if scale * seconds < forecast.LONG_S:
             return
         events = simulations = 0.0
@@ -160,6 +160,10 @@ class Cases:
             events += searched * train + test
         speed = events / seconds
         print(forecast.predict(len(rest), simulations * scale, events * scale, speed), flush=True)
+
+    def _all_traffic(self, cases: Iterable[Case]) -> float:
+        """Requests of training and test traffic."""
+        return sum(sum(self._inputs.num_requests(scenario)) for _, scenario in cases)
 
     def _work(self, cases: Iterable[Case]) -> float:
         return sum(self._inputs.num_requests(scenario)[1] for _, scenario in cases)
