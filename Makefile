@@ -8,7 +8,7 @@ figure: .venv/run  ## the paper's "Serving very large models": table and picture
 	.venv/bin/python run.py --config sec6_3
 
 test: .venv/dev  ## all tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile  # compiling takes most of the time
 
 check: .venv/dev  ## lint, format, types
 	.venv/bin/ruff check .

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -47,6 +48,8 @@ STYLE: Any = {
 COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
 """What a table must have to be drawn; further rows of a point are its replications."""
 COLUMNS_PER_ROW = 4
+CHARACTERS_PER_INCH = 19
+"""Of the small print below a figure."""
 Row = Mapping[str, Any]
 
 
@@ -91,6 +94,8 @@ def display_name(policy: str) -> str:
         return f"({manual[1]},{manual[2]})"
     if policy.startswith("sr-replace-"):
         return "Clockwork++"
+    if policy == "beta" or policy.startswith("beta-"):
+        return f"Local search ({policy})"
     return NAMES.get(policy, policy)
 
 
@@ -242,7 +247,9 @@ def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
 def add_note(figure: Figure, notes: Sequence[str]) -> None:
     """What a reader of the picture alone must know, in small print below it."""
     if notes:
-        figure.supxlabel("; ".join(notes), fontsize="x-small", color="0.35")
+        width = int(CHARACTERS_PER_INCH * figure.get_figwidth())
+        text = textwrap.fill("; ".join(notes), width, break_long_words=False)
+        figure.supxlabel(text, fontsize="x-small", color="0.35")
 
 
 def style() -> AbstractContextManager[None]:

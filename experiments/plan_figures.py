@@ -56,6 +56,8 @@ def draw_devices(table: Path, stem: Path) -> list[Path]:
     """
     columns = {"train_attainment": "Training traffic", "test_attainment": "Test traffic"}
     given = tables.read_csv(table, ("num_devices", "placement", *columns))
+    if all(row["train_attainment"] == row["test_attainment"] for row in given):
+        columns = {"train_attainment": "Training and test traffic are the same"}
     rows = [
         {"panel": column, "x": row["num_devices"], "policy": row["placement"]}
         | {figures.ATTAINMENT.column: row[column], "trained_on_test": False}

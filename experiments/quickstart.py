@@ -98,6 +98,11 @@ class Config:
             raise ValueError("test_requests and test_share both say what to test on: give one")
 
 
+def _searches(options: SearchOptions) -> bool:
+    """Whether any option was set that concerns nothing but the search."""
+    return options != SearchOptions(worst_share=options.worst_share, fairness=options.fairness)
+
+
 class _Inputs(NamedTuple):
     """What the files say."""
 
@@ -119,6 +124,8 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     objective = Objective(config.beta.worst_share, config.beta.fairness)
     with stopwatch.part("read"):
         inputs = _read(config)
+    if config.start_from is None and BETA not in config.policies and _searches(config.beta):
+        raise ValueError("beta.budget_... and beta.seed need `beta` among the policies")
     options: dict[str, dict[str, Any]] = {policy: {} for policy in config.policies}
     if inputs.today is not None and BETA not in options:
         options = {BETA: {}, **options}
@@ -164,6 +171,11 @@ def _read(config: Config) -> _Inputs:
         today = renumbered(today, listed, models)
         for problem in problems:
             require_valid(str(config.start_from), today, problem)
+        if not {model.name for model in listed} & set(request_files.model_names(path, [])):
+            raise ValueError(
+                f"{config.requests} asks for none of the models of {config.start_from}: "
+                f"{', '.join(model.name for model in listed[:5])}, ..."
+            )
     training = request_files.slices(train, config.train_slices)
     return _Inputs(problems, training, test, test is train, today)
 
@@ -206,6 +218,8 @@ def _report(
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     save_placement(directory / "placement.json", chosen, plan.problem.models)
+    if inputs.today is not None and chosen == inputs.today:
+        notes.append("nothing better was found than what runs today, within what may be loaded")
     notes.append(f"{directory / 'placement.json'} is what {plan.chosen} found: {chosen}")
     print("\n\n".join(notes))
 

@@ -29,8 +29,8 @@ Place = tuple[str, str, float]
 """Where in a figure: panel, what is along x, and x."""
 FILES = ("table.csv", "intervals.csv", "differences.csv", "placements.json")
 TRAINED_ON_TEST = (
-    "Placements were trained on the traffic that they are tested on: "
-    "on other traffic they do no better, and may do worse."
+    "Placements were trained on the traffic that they are tested on, or on traffic that begins "
+    "with it: on other traffic they may do worse."
 )
 MAX_WARNINGS = 4
 WITH_INTERVAL = ("slo_attainment", "latency_mean_s", "latency_p99_s")

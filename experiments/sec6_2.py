@@ -233,9 +233,12 @@ def sources(rows: Iterable[Mapping[str, Any]]) -> str:
 def draw(directory: Path) -> list[Path]:
     columns = ("x_name", "trace", "window_s", "train_window_s", *figures.COLUMNS)
     rows = tables.read_csv(directory / "table.csv", columns)
-    return [
-        path
-        for name in ROWS
-        if any(row["x_name"] == name for row in rows)
-        for path in figures.save(figure(rows, name), directory / f"goodput_vs_{name}")
-    ]
+    paths = []
+    for name in ROWS:
+        stem = directory / f"goodput_vs_{name}"
+        if any(row["x_name"] == name for row in rows):
+            paths += figures.save(figure(rows, name), stem)
+        else:  # one of an earlier run would not belong to this table
+            for kind in ("pdf", "png"):
+                stem.with_suffix(f".{kind}").unlink(missing_ok=True)
+    return paths

@@ -67,7 +67,9 @@ def beta(
     a start that does not fit the problem.
     """
     if budget_simulations < 0 or (budget_s is not None and not budget_s >= 0):
-        raise ValueError(f"budgets must be >= 0, got {budget_simulations} and {budget_s}")
+        raise ValueError(
+            f"budgets must be >= 0: budget_simulations={budget_simulations}, budget_s={budget_s}"
+        )
     if max_bytes_moved is not None and (start_from is None or not max_bytes_moved >= 0):
         raise ValueError(f"max_bytes_moved is {max_bytes_moved}: needs start_from, and be >= 0")
     objective = Objective(worst_share, fairness)

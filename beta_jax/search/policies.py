@@ -97,6 +97,7 @@ def place_batch(
 def place(policy: str, problem: Problem, training: Training, **options: Any) -> Result:
     """Place the problem's models by a named policy, trained on one workload or on several.
 
+    options: the policy's own; `help(beta_jax.POLICIES["beta"])` explains those of `beta`.
     Raises UnknownPolicyError. What fits nowhere is left out, with a warning in the result.
     """
     return place_batch(policy, [problem], [training], **options)[0]
