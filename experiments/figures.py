@@ -248,7 +248,9 @@ def add_note(figure: Figure, notes: Sequence[str]) -> None:
     """What a reader of the picture alone must know, in small print below it."""
     if notes:
         width = int(CHARACTERS_PER_INCH * figure.get_figwidth())
-        text = textwrap.fill("; ".join(notes), width, break_long_words=False)
+        text = textwrap.fill(
+            "; ".join(notes), width, break_long_words=False, break_on_hyphens=False
+        )
         figure.supxlabel(text, fontsize="x-small", color="0.35")
 
 

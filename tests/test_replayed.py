@@ -218,7 +218,7 @@ def test_one_column_runs_on_a_given_trace_and_says_so(trace, tmp_path, capsys, c
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {"goodput_vs_num_devices.png", "goodput_vs_cv_scale.png"}
     figure = sec6_2.figure(tables.read_csv(tmp_path / "table.csv", ()), "cv_scale")
-    assert str(trace) in figure._supxlabel.get_text()
+    assert str(trace) in figure.get_supxlabel()
     assert [axes.get_title() for axes in figure.axes] == ["S1@MAF1"]
     # The same again computes nothing, another trace everything, whatever the folders are called.
     assert sum(computed) == 4
@@ -300,7 +300,7 @@ def test_pairs_of_slices_are_averaged_and_clockwork_sees_the_test(tmp_path, caps
         own = [float(r["slo_attainment"]) for r in rows if r["policy"] == row["policy"]]
         assert row["slo_attainment"] == pytest.approx(np.mean(own))
     figure = sec6_4.figure(tables.read_csv(tmp_path / "table.csv", ()))
-    note = figure._supxlabel.get_text()
+    note = figure.get_supxlabel().replace("\n", " ")
     assert "Clockwork++ trained on the test traffic" in note
     assert "means over 2 pairs of slices" in note and "days that it lacks are generated" in note
 
