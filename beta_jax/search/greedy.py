@@ -14,6 +14,7 @@ from jax import lax
 
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
+from beta_jax.search.connected import fill_connected
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.blocks import (
@@ -30,6 +31,9 @@ from beta_jax.types import ParallelConfig, Workload
 Array = jax.Array
 MAX_JOINED_CLOCKS = 32
 """Up to so many clocks per lane it pays to give lanes more groups than they have."""
+
+LONG_WORKLOAD = 2**16
+"""With more requests than this, simulating only what changes pays for leaving the device."""
 
 
 class GreedyTask(NamedTuple):
@@ -82,6 +86,9 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
         lanes.append(Lane(problem, groups, workload, (0, len(workload))))
 
     def run(members: list[int]) -> list[Result]:
+        first = members[0]
+        if len(members) == 1 and len(lanes[first].workload) > LONG_WORKLOAD:
+            return [fill_connected(lanes[first], len(tasks[first].workload))]
         return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
 
     lanes, blocks = _share_blocks(lanes)
