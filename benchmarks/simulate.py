@@ -26,8 +26,9 @@ import jax
 import numba
 import numpy as np
 
-from beta_jax.simulator.blocks import MAX_LANES, num_lanes_padded, run_parallel
-from beta_jax.simulator.kernel import Block, BlockShape, Dispatch, simulate_block
+from beta_jax.simulator.blocks import MAX_LANES, num_hosts_padded, num_lanes_padded, run_parallel
+from beta_jax.simulator.kernel import simulate_block
+from beta_jax.simulator.layout import Block, BlockShape, Dispatch
 
 import baseline
 
@@ -82,7 +83,8 @@ def engine(case: dict):
             request_overhead=np.int64(OVERHEAD),
         )
         blocks.append((jax.device_put(block), real))
-    shape = BlockShape(num_stages, 0, Dispatch.EARLIEST_FREE)
+    hosts = num_hosts_padded(int(case["hosted"].sum(1).max()), groups) if lanes == 1 else 0
+    shape = BlockShape(num_stages, 0, Dispatch.EARLIEST_FREE, hosts)
 
     def run_one(task: tuple[Block, int]) -> list[np.ndarray]:
         block, real = task

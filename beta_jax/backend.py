@@ -37,6 +37,19 @@ CPU_FLAGS = (
 FLAGS_KNOWN_FROM, FLAGS_KNOWN_BEFORE = (0, 9), (0, 12)
 
 
+def _instruction_set() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {flags}"
+
+
+WIDE_VECTORS = " avx512f" in _instruction_set()
+"""Whether the CPU handles eight clocks at once, with instructions for their minimum."""
+
+
 def _append_cpu_flags() -> None:
     if not FLAGS_KNOWN_FROM <= VERSION < FLAGS_KNOWN_BEFORE:
         warnings.warn(
@@ -63,15 +76,6 @@ def _keep_compiled_programs() -> None:
     machine = hashlib.sha256(_instruction_set().encode()).hexdigest()[:12]
     jax.config.update("jax_compilation_cache_dir", str(cache / "beta_jax" / f"programs-{machine}"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _instruction_set() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {flags}"
 
 
 jax.config.update("jax_enable_x64", True)

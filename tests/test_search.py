@@ -23,7 +23,7 @@ from beta_jax import (
     simulate,
 )
 from beta_jax.placement import weight_on_device
-from beta_jax.search import find_policy, published_score
+from beta_jax.search import find_policy, greedy, published_score
 from beta_jax.search.greedy import GreedyTask, fill_greedily
 
 import reference
@@ -60,6 +60,15 @@ def oracle_greedy(
     )
 
 
+@pytest.fixture(params=[greedy.LONG_SEARCH, -1], ids=["in one program", "what changes"])
+def route(request: pytest.FixtureRequest):
+    """Both ways to search alone: short workloads stay on the device."""
+    before, greedy.LONG_SEARCH = greedy.LONG_SEARCH, request.param
+    yield
+    greedy.LONG_SEARCH = before
+
+
+@pytest.mark.usefixtures("route")
 @given(st.data())
 @relaxed
 def test_greedy_makes_the_choices_of_the_oracle(data: st.DataObject):

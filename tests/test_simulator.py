@@ -25,6 +25,7 @@ from beta_jax import (
     Workload,
     simulate,
 )
+from beta_jax.simulator import blocks
 from beta_jax.simulator.kernel import simulate_block
 
 from instances import Instance, instances, make_profile, placements, problems, workloads
@@ -55,6 +56,19 @@ def assert_same(instance: Instance, outcome: beta_jax.Outcome) -> None:
     np.testing.assert_array_equal(outcome.group, expected.group)
 
 
+@pytest.fixture(params=["one lane", "lockstep"])
+def kernel(request: pytest.FixtureRequest):
+    """Whichever of the two is faster for the lanes at hand, here both simulate all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "lockstep":
+            patch.setattr(blocks, "LANE_BUCKETS", (blocks.MAX_LANES,))
+            patch.setattr(blocks, "worth_a_block", lambda *_: 1)
+        else:
+            patch.setattr(blocks, "worth_a_block", lambda *_: blocks.MAX_LANES + 1)
+        yield
+
+
+@pytest.mark.usefixtures("kernel")
 @given(instances(DISPATCHES))
 @relaxed
 def test_every_request_as_in_the_oracle(instance: Instance):
@@ -62,6 +76,7 @@ def test_every_request_as_in_the_oracle(instance: Instance):
     assert_same(instance, outcome)
 
 
+@pytest.mark.usefixtures("kernel")
 @given(instances(DISPATCHES))
 @relaxed
 def test_tally_counts_the_requests(instance: Instance):
@@ -77,6 +92,7 @@ def test_tally_counts_the_requests(instance: Instance):
         assert tally.group_good[0, g] == outcome.good[outcome.group == g].sum()
 
 
+@pytest.mark.usefixtures("kernel")
 @given(st.data())
 @settings(relaxed, max_examples=15)
 def test_lanes_do_not_touch_each_other(data: st.DataObject):
@@ -96,6 +112,7 @@ def test_lanes_do_not_touch_each_other(data: st.DataObject):
         assert_same(Instance(problem, *lanes[i]), outcome)
 
 
+@pytest.mark.usefixtures("kernel")
 def test_more_lanes_than_a_block_and_many_groups():
     rng = np.random.default_rng(0)
     profile = make_profile({"a": {ONE: [0.02]}, "b": {ONE: [0.05]}})
@@ -114,6 +131,7 @@ def test_more_lanes_than_a_block_and_many_groups():
         assert_same(Instance(problem, placement, workload), outcome)
 
 
+@pytest.mark.usefixtures("kernel")
 def test_largest_shape():
     """256 groups of 32 stages, with mixed types, so that every stage keeps its clock."""
     rng = np.random.default_rng(1)

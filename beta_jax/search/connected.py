@@ -7,17 +7,23 @@ no others: of 48 models with a device or two each, to a few in a hundred.
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from beta_jax.placement import Group, Placement
 from beta_jax.search.instances import memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
-from beta_jax.simulator.blocks import pack_block
-from beta_jax.simulator.kernel import Block, BlockShape, Counts, simulate_block
+from beta_jax.simulator.blocks import num_hosts_padded, pack_block
+from beta_jax.simulator.kernel import simulate_block
 from beta_jax.simulator.lanes import Lane, padded_size
+from beta_jax.simulator.layout import Block, BlockShape, Counts
 
 Array = NDArray[np.int64]
+MOST = 0.9
+"""With more of the requests than this it is quicker to simulate all: there is nothing to copy."""
 GROUP_BUCKET, REQUEST_BUCKET = (4, 4), (2**16, 8)
 """Smallest size and factor of padding: large factors, as every size is a program to compile."""
 
@@ -39,17 +45,19 @@ def fill_connected(lane: Lane, num_requests: int) -> Result:
     left = np.full(len(groups), memory_of_device(problem))
     dispatched = np.zeros(len(groups), np.int64)
 
-    while (fits := allowed & ~hosted & (weight[:, config].T <= left[:, None])).any():
+    while (fits := allowed & ~hosted & (left[:, None] >= weight[:, config].T)).any():
         load = np.where(fits.any(1), dispatched, np.iinfo(np.int64).max)
         group = int(load.argmin())
         model = int(np.where(fits[group], requests - good, -1).argmax())
         hosted[group, model] = True
         left[group] -= weight[model, config[group]]
         order = sorted(range(len(groups)), key=lambda g: np.flatnonzero(hosted[g]).tolist())
-        hosted, config, left, dispatched = (a[order] for a in (hosted, config, left, dispatched))
+        hosted, config = hosted[order], config[order]
+        left, dispatched = left[order], dispatched[order]
 
         part, models = _connected(hosted, order.index(group))
-        counts = _simulate(shape, block, hosted[part], config[part], models)
+        some = models if requests[models].sum() < MOST * len(lane.workload) else None
+        counts = _simulate(shape, block, hosted[part], config[part], some)
         dispatched[part] = counts.dispatched[: len(part), 0]
         good[models] = counts.good[:-1, 0][models]
         latency[models] = counts.latency[:-1, 0][models]
@@ -80,25 +88,33 @@ def _simulate(
     block: Block,
     hosted: NDArray[np.bool_],
     config: NDArray[np.int32],
-    models: NDArray[np.bool_],
+    models: NDArray[np.bool_] | None,
 ) -> Counts:
-    """Counts of some groups under the requests of the models on them."""
+    """Counts of some groups, under the requests of some models only unless that is None."""
+    if models is not None:
+        block = _only(block, models)
+    groups = padded_size(len(hosted), *GROUP_BUCKET)
+    hosted_padded = np.zeros((*block.hosted.shape[:1], groups, 1), np.bool_)
+    hosted_padded[:-1, : len(hosted), 0] = hosted.T
+    config_padded = np.zeros((groups, 1), np.int32)
+    config_padded[: len(config), 0] = config
+    changed: dict[str, Any] = {"hosted": hosted_padded, "config": config_padded}
+    num_hosts = num_hosts_padded(int(hosted.sum(0).max()), groups)
+    counts, _ = simulate_block(shape._replace(num_hosts=num_hosts), block._replace(**changed))
+    return jax.device_get(counts)
+
+
+def _only(block: Block, models: NDArray[np.bool_]) -> Block:
+    """The block with the requests of these models."""
     kept = np.append(models, False)[block.model[: block.num_requests]]
     total = int(np.count_nonzero(kept))
-    requests = padded_size(total, *REQUEST_BUCKET)
-    arrival, model = np.zeros(requests, np.int64), np.zeros(requests, np.int32)
-    np.compress(kept, block.arrival[: len(kept)], out=arrival[:total])
-    np.compress(kept, block.model[: len(kept)], out=model[:total])
-    groups = padded_size(len(hosted), *GROUP_BUCKET)
-    padded = {
-        "arrival": arrival,
-        "model": model,
+    padded = padded_size(total, *REQUEST_BUCKET)
+    changed: dict[str, Any] = {
+        "arrival": np.zeros(padded, np.int64),
+        "model": np.zeros(padded, np.int32),
         "num_requests": np.int32(total),
         "count_to": np.int32(total),
-        "hosted": np.zeros((len(models) + 1, groups, 1), np.bool_),
-        "config": np.zeros((groups, 1), np.int32),
     }
-    padded["hosted"][:-1, : len(hosted), 0] = hosted.T
-    padded["config"][: len(config), 0] = config
-    counts, _ = simulate_block(shape, block._replace(**padded))
-    return Counts(*map(np.asarray, counts))
+    np.compress(kept, block.arrival[: len(kept)], out=changed["arrival"][:total])
+    np.compress(kept, block.model[: len(kept)], out=changed["model"][:total])
+    return block._replace(**changed)

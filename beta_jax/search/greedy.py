@@ -19,21 +19,22 @@ from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.blocks import (
     MAX_LANES,
-    WORTH_A_BLOCK,
     group_lanes,
     pack_block,
     run_parallel,
+    worth_a_block,
 )
-from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
+from beta_jax.simulator.kernel import run_block
 from beta_jax.simulator.lanes import Lane
+from beta_jax.simulator.layout import Block, BlockShape, Counts
 from beta_jax.types import ParallelConfig, Workload
 
 Array = jax.Array
 MAX_JOINED_CLOCKS = 32
 """Up to so many clocks per lane it pays to give lanes more groups than they have."""
 
-LONG_WORKLOAD = 2**16
-"""With more requests than this, simulating only what changes pays for leaving the device."""
+LONG_SEARCH = 2**19
+"""With more requests, times groups, it pays to simulate only what an addition changes."""
 
 
 class GreedyTask(NamedTuple):
@@ -87,7 +88,8 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
 
     def run(members: list[int]) -> list[Result]:
         first = members[0]
-        if len(members) == 1 and len(lanes[first].workload) > LONG_WORKLOAD:
+        size = len(lanes[first].workload) * lanes[first].num_groups
+        if len(members) == 1 and size > LONG_SEARCH:
             return [fill_connected(lanes[first], len(tasks[first].workload))]
         return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
 
@@ -121,11 +123,11 @@ def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
             else:
                 joined.append(list(members))
         for members in joined:
-            if len(members) >= WORTH_A_BLOCK:
-                largest = lanes[members[0]].num_groups
+            largest = lanes[members[0]].num_groups
+            if len(members) >= worth_a_block(largest, num_clocks):
                 for index in members:
                     lanes[index] = _with_groups(lanes[index], largest)
-    return lanes, group_lanes([lane.block_key() for lane in lanes])
+    return lanes, group_lanes(lanes)
 
 
 def _with_groups(lane: Lane, num_groups: int) -> Lane:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.result import score_counts
-from beta_jax.simulator.blocks import MAX_LANES, num_lanes_padded, pack_block, run_parallel
-from beta_jax.simulator.kernel import Block, BlockShape, Counts, run_block
+from beta_jax.simulator.blocks import (
+    MAX_LANES,
+    num_hosts_padded,
+    num_lanes_padded,
+    pack_block,
+    run_parallel,
+    worth_a_block,
+)
+from beta_jax.simulator.kernel import run_block
 from beta_jax.simulator.lanes import Lane
+from beta_jax.simulator.layout import Block, BlockShape, Counts
 from beta_jax.types import ParallelConfig, Workload
 
 
@@ -58,12 +66,17 @@ class Scorer:
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
         num_lanes = len(hosted)
+        most_hosts = int(hosted.sum(1).max())
         tasks = list(itertools.product(self._blocks, range(0, num_lanes, MAX_LANES)))
 
         def run(task: tuple[tuple[BlockShape, Block], int]) -> list[NDArray[np.int64]]:
-            block, start = task
+            (shape, block), start = task
             part = slice(start, start + MAX_LANES)
-            counts = _count(*block, hosted[part], config[part])
+            rows = block.hosted.shape[1]
+            together = len(hosted[part]) >= worth_a_block(rows, shape.num_clocks)
+            num_hosts = 0 if together else num_hosts_padded(most_hosts, rows)
+            shape = shape._replace(num_hosts=num_hosts)
+            counts = _count(shape, block, hosted[part], config[part])
             return [np.asarray(array) for array in (counts.good, counts.latency)]
 
         parts = run_parallel(run, tasks)
@@ -101,17 +114,34 @@ def _pack_everything(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _count(shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array) -> Counts:
-    """The counts of placements, hosted [lane, group, model]; those of models are [lane, model]."""
+    """The counts of placements, hosted [lane, group, model]; those of models are [lane, model].
+
+    In lockstep, or one after the other where the shape says how many groups host a model at most.
+    """
     num_lanes, num_groups, num_models = hosted.shape
-    lanes, rows = num_lanes_padded(num_lanes), block.hosted.shape[1]
-    widened: dict[str, Any] = {
-        "hosted": jnp.zeros((num_models + 1, rows, lanes), jnp.bool_)
+    lanes = num_lanes if shape.num_hosts else num_lanes_padded(num_lanes)
+    rows = block.hosted.shape[1]
+    hosted = (
+        jnp.zeros((num_models + 1, rows, lanes), jnp.bool_)
         .at[:-1, :num_groups, :num_lanes]
-        .set(hosted.transpose(2, 1, 0)),
-        "config": jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T),
-        "deadline": jnp.repeat(block.deadline[:, :1], lanes, axis=1),
-    }
-    counts, _ = run_block(shape, block._replace(**widened))
+        .set(hosted.transpose(2, 1, 0))
+    )
+    config = jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T)
+
+    def run(hosted: jax.Array, config: jax.Array) -> Counts:
+        deadline = jnp.repeat(block.deadline[:, :1], hosted.shape[2], axis=1)
+        own = block._replace(hosted=hosted, config=config, deadline=deadline)
+        return run_block(shape, own)[0]
+
+    if shape.num_hosts:
+
+        def run_one(lane: tuple[jax.Array, jax.Array]) -> Counts:
+            counts = run(lane[0][..., None], lane[1][..., None])
+            return jax.tree.map(lambda array: array[..., 0], counts)
+
+        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T))
+    else:
+        counts = jax.tree.map(jnp.transpose, run(hosted, config))
     return counts._replace(
-        good=counts.good[:-1, :num_lanes].T, latency=counts.latency[:-1, :num_lanes].T
+        good=counts.good[:num_lanes, :-1], latency=counts.latency[:num_lanes, :-1]
     )

@@ -24,8 +24,9 @@ from beta_jax.simulator.blocks import (
     pack_block,
     run_parallel,
 )
-from beta_jax.simulator.kernel import Dispatch, simulate_block
+from beta_jax.simulator.kernel import simulate_block
 from beta_jax.simulator.lanes import make_cases
+from beta_jax.simulator.layout import Dispatch
 from beta_jax.simulator.results import Outcome, Tally, join_counts, join_requests
 from beta_jax.types import Workload
 
@@ -74,7 +75,7 @@ def simulate(problems, placements, workloads, *, warmup_s=0.0, outputs="tally"):
     max_lanes = (
         lanes_within(REQUEST_OUTPUT_BYTES // (10 * longest + 1)) if keep_requests else MAX_LANES
     )
-    blocks = group_lanes([lane.block_key() for lane in lanes], max_lanes)
+    blocks = group_lanes(lanes, max_lanes)
 
     def run(members: list[int]) -> list[np.ndarray]:
         shape, block, _ = pack_block([lanes[i] for i in members])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from beta_jax import backend
 from beta_jax.problem import Problem
-from beta_jax.simulator.kernel import UNHOSTED, Block, BlockShape, Dispatch
 from beta_jax.simulator.lanes import Lane, SimulationError, padded_size
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Dispatch
 from beta_jax.types import (
     TICKS_PER_SECOND,
     ParallelConfig,
@@ -22,8 +24,6 @@ from beta_jax.types import (
 MAX_LANES = 64
 """Lanes of a block: enough to fill the vector units, few enough for clocks to stay in L1 cache."""
 LANE_BUCKETS = (1, MAX_LANES)
-WORTH_A_BLOCK = 16
-"""On a CPU a block of 64 lanes takes about as long as this many blocks of one lane, or of 8."""
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
 MAX_GROUPS, MAX_STAGES = 256, 32
@@ -34,21 +34,40 @@ def num_lanes_padded(lanes: int) -> int:
     return next(bucket for bucket in LANE_BUCKETS if lanes <= bucket)
 
 
+def worth_a_block(num_groups: int, num_clocks: int) -> int:
+    """From how many lanes on a block is faster than one lane after the other; by measurement.
+
+    Many lanes in lockstep take time for every clock of every group, but several lanes per
+    instruction; one lane takes time for what it needs. More than MAX_LANES: never.
+    """
+    if jax.default_backend() != "cpu":
+        return 2
+    lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
+    one_lane_ns = 28 if num_clocks == 1 else 42 + 2 * num_clocks
+    return math.ceil(MAX_LANES * lockstep_ns / one_lane_ns / (3 if backend.WIDE_VECTORS else 1))
+
+
+def num_hosts_padded(most: int, num_groups: int) -> int:
+    """`BlockShape.num_hosts` where at most so many groups host a model."""
+    return min(padded_size(most, 4), num_groups)
+
+
 def lanes_within(limit: int) -> int:
     """The largest block, padding included, of at most `limit` lanes (but at least one)."""
     return max(bucket for bucket in LANE_BUCKETS if bucket <= max(limit, 1))
 
 
-def group_lanes(keys: Sequence[Hashable], max_lanes: int = MAX_LANES) -> list[list[int]]:
-    """Indices of `keys` cut into blocks of equal keys, well filled or of one lane each."""
+def group_lanes(lanes: Sequence[Lane], max_lanes: int = MAX_LANES) -> list[list[int]]:
+    """Indices of `lanes` cut into blocks that can share a program, of many lanes or of one each."""
     by_key: dict[Hashable, list[int]] = {}
-    for index, key in enumerate(keys):
-        by_key.setdefault(key, []).append(index)
+    for index, lane in enumerate(lanes):
+        by_key.setdefault(lane.block_key(), []).append(index)
     blocks = []
     for members in by_key.values():
+        enough = worth_a_block(lanes[members[0]].num_groups, lanes[members[0]].num_clocks)
         for i in range(0, len(members), max_lanes):
             block = members[i : i + max_lanes]
-            blocks += [block] if len(block) >= WORTH_A_BLOCK else [[index] for index in block]
+            blocks += [block] if len(block) >= enough else [[index] for index in block]
     return blocks
 
 
@@ -67,9 +86,8 @@ def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelC
         raise SimulationError(
             f"at most {MAX_GROUPS} groups of {MAX_STAGES} stages, got {first.placement}"
         )
-    shape = BlockShape(
-        num_clocks, CONFIG_BITS[(len(configs) - 1).bit_length()], dispatch_rule(rules.dispatch)
-    )
+    config_bits = CONFIG_BITS[(len(configs) - 1).bit_length()]
+    shape = BlockShape(num_clocks, config_bits, dispatch_rule(rules.dispatch))
 
     types = sorted({model.type for model in problem.models})
     stages = [stage_ticks(problem, kind, configs) for kind in types]
@@ -91,6 +109,9 @@ def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelC
         for index, group in enumerate(lane.placement.groups):
             config_index[index, column] = configs.index(group.config)
             hosted[list(group.models), index, column] = True
+    if num_lanes == 1:
+        most = int(hosted[..., 0].sum(1).max())
+        shape = shape._replace(num_hosts=num_hosts_padded(most, num_groups))
 
     if len(workload) and workload.model.max() >= num_models:
         raise SimulationError(

@@ -1,0 +1,74 @@
+"""What a block of lanes is: its arrays, what it is compiled for, and what comes out.
+
+A *lane* is one simulation: a static placement, with its deadlines, under a workload. The lanes of a
+*block* share the workload, and lie along the last axis of every array. A group's last-stage clock
+carries the group's index and configuration in its low bits (`ticks << bits | group << config_bits |
+config`), so that one minimum over the groups is dispatch, tie-break (lowest index) and lookup of
+the configuration at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import jax
+
+Array = jax.Array
+UNHOSTED = 2**62
+"""Dispatch key of a group that does not host the model: larger than any real key."""
+
+
+class Dispatch(enum.StrEnum):
+    """Which of the groups that host a model gets its request; ties go to the lowest group index."""
+
+    EARLIEST_FREE = "earliest_free"
+    """The smallest last-stage clock, idle groups by their past clock (the published rule)."""
+    EARLIEST_FINISH = "earliest_finish"
+    """The group that would finish the request first."""
+    ROUND_ROBIN = "round_robin"
+    """The hosting groups in turn, one counter per model."""
+
+
+class BlockShape(NamedTuple):
+    """What a block's program is compiled for, besides the array shapes."""
+
+    num_clocks: int
+    """Clocks kept per group: the number of pipeline stages, or 1 where one clock is exact."""
+    config_bits: int
+    """Low bits of a key that hold the index of a group's configuration."""
+    dispatch: Dispatch
+    num_hosts: int = 0
+    """One lane only: at most so many groups host a model."""
+
+
+class Block(NamedTuple):
+    """The input of a block. `models + 1` rows: the last one stands for "not a served model"."""
+
+    arrival: Array  # int64 [request] ticks after the block's origin, >= 0; padded
+    model: Array  # int32 [request]; padded
+    num_requests: Array  # int32 [], how many requests are real
+    count_from: Array  # int32 [], requests in [count_from, count_to) are tallied
+    count_to: Array  # int32 []
+    hosted: Array  # bool [models + 1, group, lane]
+    config: Array  # int32 [group, lane], row of `latency`
+    deadline: Array  # int64 [models + 1, lane] ticks after arrival
+    model_type: Array  # int32 [models + 1], row of `latency`
+    latency: Array  # int64 [type, config, stage] ticks; with one clock [.., 2]: total, bottleneck
+    request_overhead: Array  # int64 [] ticks
+
+
+class Counts(NamedTuple):
+    """What a block tallies; all int64."""
+
+    good: Array  # [models + 1, lane] accepted requests
+    latency: Array  # [models + 1, lane] summed ticks from arrival to finish of accepted requests
+    dispatched: Array  # [group, lane] requests sent to the group
+    group_good: Array  # [group, lane] of these, accepted
+
+
+class Requests(NamedTuple):
+    """What happened to each request."""
+
+    finish: Array  # int64 [request, lane] ticks, 0 if rejected
+    group: Array  # int16 [request, lane], -1 if no group hosts its model

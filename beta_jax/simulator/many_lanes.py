@@ -1,0 +1,226 @@
+"""The queueing dynamics of many lanes at once: every request once, all lanes in lockstep.
+
+As the lanes share the workload, a step's request is a scalar, and lanes lie along the last axis of
+every array. The shape of the program was chosen by measurement (`benchmarks/README.md`):
+
+* A request's new clocks and counts are written at the start of the NEXT step. Written in the same
+  step, XLA recomputes the whole chain from dispatch to admission once per group.
+* Where every group runs models of one type, all its stages are determined by one clock (see
+  `_advance`); otherwise there is one array of clocks per stage.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from beta_jax.simulator.layout import (
+    UNHOSTED,
+    Block,
+    BlockShape,
+    Counts,
+    Dispatch,
+    Requests,
+)
+
+Array = jax.Array
+I64 = jnp.int64
+MAX_DENSE_CLOCKS = 512
+"""Above this many clocks per lane, single elements are gathered and scattered; below, whole arrays
+are masked. The first costs per lane and stage, the second per clock, but eight lanes at once."""
+
+
+class _Pending(NamedTuple):
+    """What the next step writes; int64 [lane] each, groups -1 for none."""
+
+    group: Array  # where the request was sent
+    tally: Array  # 1 if it counts, + 2^32 if it also was good
+    last: Array  # packed clock of the group's last stage, unchanged if the request was rejected
+    served_by: Array  # the same group if the request was accepted
+    earlier: tuple[Array, ...]  # clocks of the earlier stages (none where these are scattered)
+
+
+class _State(NamedTuple):
+    last: Array  # int64 [group, lane], packed clock of the last stage
+    earlier: Any  # tuple of int64 [group, lane] per earlier stage; or int64 [stage, group, lane]
+    pending: _Pending
+    turn: Array  # int64 [models + 1, lane] the group served last (round robin only)
+    good: Array
+    latency: Array
+    group_counts: Array  # int64 [group, lane] dispatched + (good << 32)
+    requests: Requests | None
+
+
+def _over_groups(
+    of_two: Callable[[Array, Array], Array], of_all: Callable[..., Array], rows: Array
+) -> Array:
+    """Minimum or maximum over the groups of int64 [group, lane]: [lane].
+
+    XLA's own reduction is slow over many groups: so halves are combined until few rows are left.
+    """
+    while rows.shape[0] > 8:
+        half = rows.shape[0] // 2
+        rows = of_two(rows[:half], rows[half:])
+    return of_all(rows, axis=0)
+
+
+def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]) -> list[Array]:
+    """The clocks after serving a request that arrives at `t`.
+
+    With one clock f, the finish of the previous request: jobs that take the same constant time in
+    every stage start `bottleneck` apart at least, so finish = max(t + total, f + bottleneck).
+    """
+    if shape.num_clocks == 1:
+        total, bottleneck = cost
+        return [jnp.maximum(t + total, clocks[0] + bottleneck)]
+    after, x = [], t
+    for clock, stage_cost in zip(clocks, cost, strict=True):
+        x = jnp.maximum(x, clock) + stage_cost
+        after.append(x)
+    return after
+
+
+def _write(state: _State) -> tuple[Array, Any, Array]:
+    """`last`, `earlier` and `group_counts` with what is pending written."""
+    group_index = jnp.arange(state.last.shape[0], dtype=I64)[:, None]
+    last, earlier, pending = state.last, state.earlier, state.pending
+    dispatched = group_index == pending.group
+    if pending.earlier:
+        served = group_index == pending.served_by
+        earlier = tuple(
+            jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
+        )
+    counts = state.group_counts + jnp.where(dispatched, pending.tally, 0)
+    return jnp.where(dispatched, pending.last, last), earlier, counts
+
+
+def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
+    num_groups, num_lanes = block.config.shape
+    bits = shape.config_bits + (num_groups - 1).bit_length()
+    dense = isinstance(state.earlier, tuple)
+    group_index = jnp.arange(num_groups, dtype=I64)[:, None]
+    lane_index = jnp.arange(num_lanes)
+    t, model = block.arrival[i], block.model[i]
+    row = functools.partial(lax.dynamic_index_in_dim, index=model, axis=0, keepdims=False)
+    cost_rows = block.latency[block.model_type[model]]  # [config, stage]
+
+    def costs(config: Array) -> list[Array]:
+        if shape.config_bits == 0:
+            return list(cost_rows[0])
+        return [
+            cost_rows.at[config, k].get(mode="promise_in_bounds") for k in range(cost_rows.shape[1])
+        ]
+
+    last, earlier, group_counts = _write(state)
+
+    # Dispatch: the smallest (order, group) among the groups that host the model.
+    order = last
+    if shape.dispatch == Dispatch.EARLIEST_FINISH:
+        clocks = [*earlier, last >> bits]
+        finish = _advance(shape, t, clocks, costs(block.config))[-1]
+        order = finish << bits | last & ((1 << bits) - 1)
+    elif shape.dispatch == Dispatch.ROUND_ROBIN:
+        after_last_turn = (group_index - row(state.turn) - 1) % num_groups
+        order = after_last_turn << bits | last & ((1 << bits) - 1)
+    key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
+    has_host = key < UNHOSTED
+    low = key & ((1 << bits) - 1)
+    group = jnp.where(has_host, low >> shape.config_bits, -1)
+    chosen = group_index == group
+
+    # Service, should the request be accepted.
+    def read(clock: Array) -> Array:
+        return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
+
+    if dense:
+        clocks = [read(clock) for clock in earlier]
+    else:
+        index = jnp.arange(shape.num_clocks - 1)[:, None], jnp.maximum(group, 0), lane_index
+        gathered = earlier.at[index].get(mode="promise_in_bounds")
+        clocks = list(gathered)
+    clocks.append(key >> bits if shape.dispatch == Dispatch.EARLIEST_FREE else read(last >> bits))
+    config = low & ((1 << shape.config_bits) - 1)
+    after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
+    latency = after[-1] + block.request_overhead - t
+    good = has_host & (latency <= row(block.deadline))
+
+    if not dense:
+        earlier = earlier.at[index].set(
+            jnp.where(good, jnp.stack(after[:-1]), gathered),
+            mode="promise_in_bounds",
+            unique_indices=True,
+        )
+    counted = (block.count_from <= i) & (i < block.count_to)
+    pending = _Pending(
+        group=group,
+        tally=counted + ((good & counted).astype(I64) << 32),
+        last=jnp.where(good, after[-1], clocks[-1]) << bits | low,
+        served_by=jnp.where(good, group, -1),
+        earlier=tuple(after[:-1]) if dense else (),
+    )
+    turn = state.turn
+    if shape.dispatch == Dispatch.ROUND_ROBIN:
+        turn = turn.at[model].set(jnp.where(has_host, group, row(turn)))
+    requests = state.requests
+    if requests is not None:
+        requests = Requests(
+            requests.finish.at[i].set(jnp.where(good, t + latency, 0)),
+            requests.group.at[i].set(group.astype(jnp.int16)),
+        )
+    good = good & counted
+    return _State(
+        last,
+        earlier,
+        pending,
+        turn,
+        state.good.at[model].add(good),
+        state.latency.at[model].add(jnp.where(good, latency, 0)),
+        group_counts,
+        requests,
+    )
+
+
+def run_lanes(
+    shape: BlockShape, block: Block, keep_requests: bool
+) -> tuple[Counts, Requests | None]:
+    """Simulate the lanes of a block (under jit), see `kernel.run_block`."""
+    num_groups, num_lanes = block.config.shape
+    num_rows = block.model_type.shape[0]
+    stages = shape.num_clocks - 1
+    dense = num_groups * stages <= MAX_DENSE_CLOCKS
+
+    def zeros(*dims: int, dtype: type = I64) -> Array:
+        return jnp.zeros((*dims, num_lanes), dtype)
+
+    num_padded = block.arrival.shape[0]
+    group_index = jnp.arange(num_groups, dtype=I64)[:, None]
+    state = _State(
+        last=group_index << shape.config_bits | block.config.astype(I64),
+        earlier=tuple(zeros(num_groups) for _ in range(stages))
+        if dense
+        else zeros(stages, num_groups),
+        pending=_Pending(
+            group=zeros() - 1,
+            tally=zeros(),
+            last=zeros(),
+            served_by=zeros() - 1,
+            earlier=tuple(zeros() for _ in range(stages * dense)),
+        ),
+        turn=zeros(num_rows) - 1,
+        good=zeros(num_rows),
+        latency=zeros(num_rows),
+        group_counts=zeros(num_groups),
+        requests=Requests(zeros(num_padded), zeros(num_padded, dtype=jnp.int16))
+        if keep_requests
+        else None,
+    )
+    step = functools.partial(_step, shape, block)
+    state = lax.fori_loop(0, block.num_requests, step, state)
+    _, _, group_counts = _write(state)
+    counts = Counts(state.good, state.latency, group_counts & (2**32 - 1), group_counts >> 32)
+    return counts, state.requests

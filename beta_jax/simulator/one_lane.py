@@ -1,0 +1,163 @@
+"""The queueing dynamics of one lane: every request looks only at the groups that host its model.
+
+Where many lanes fill the vector units by doing everything for every group, one lane is faster with
+lists of candidates and single elements read and written. What a pipeline does is stated without a
+chain from stage to stage, which XLA would compute again for every stage: with the latencies before
+a stage summed, `finish[k] = ends[k] + max(t, max over j <= k of clock[j] - starts[j])`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Dispatch, Requests
+
+Array = jax.Array
+I64 = jnp.int64
+
+
+class _State(NamedTuple):
+    last: Array  # int64 [group + 1], packed clock of the last stage; the last one hosts nothing
+    earlier: Array  # int64 [group + 1, stage - 1], clocks of the earlier stages
+    turn: Array  # int64 [models + 1] the group served last (round robin only)
+    good: Array  # int64 [models + 1]
+    latency: Array
+    group_counts: Array  # int64 [group + 1] dispatched + (good << 32)
+    requests: Requests | None
+
+
+class _Costs(NamedTuple):
+    """Latencies by [type, config]; `starts` and `ends` of the stages of an idle group."""
+
+    starts: Array  # int64 [.., stage]
+    ends: Array
+
+
+def _at(array: Array, *index: Any) -> Array:
+    return array.at[index].get(mode="promise_in_bounds")
+
+
+def _costs(shape: BlockShape, latency: Array) -> _Costs:
+    """With one clock f, the finish of the previous request, a group is a stage whose clock runs
+    ahead: finish = max(t + total, f + bottleneck) = total + max(t, f - (total - bottleneck)).
+    """
+    if shape.num_clocks == 1:
+        total, bottleneck = latency[..., :1], latency[..., 1:2]
+        return _Costs(total - bottleneck, total)
+    ends = jnp.cumsum(latency, axis=-1)
+    return _Costs(ends - latency, ends)
+
+
+def _candidates(block: Block, num_hosts: int) -> Array:
+    """The groups that host each model, [models + 1, host]; then an index past the last group."""
+    num_groups = block.config.shape[0]
+    index = jnp.arange(num_groups, dtype=jnp.int32)
+    hosts = jnp.sort(jnp.where(block.hosted[..., 0], index, num_groups), axis=1)
+    return hosts[:, : max(num_hosts, 1)]
+
+
+def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array, state: _State):
+    num_groups = block.config.shape[0]
+    bits = shape.config_bits + (num_groups - 1).bit_length()
+    config_mask = (1 << shape.config_bits) - 1
+    t, model = _at(block.arrival, i), _at(block.model, i)
+    kind = _at(block.model_type, model)
+
+    # Dispatch: the smallest (order, group) among the groups that host the model.
+    own = _at(hosts, model)
+    order = _at(state.last, own)
+    if shape.dispatch == Dispatch.EARLIEST_FINISH:
+        config = order & config_mask
+        clocks = jnp.concatenate([_at(state.earlier, own), order[:, None] >> bits], axis=1)
+        ready = (clocks - _at(costs.starts, kind, config)).max(axis=1)
+        finish = jnp.maximum(ready, t) + _at(costs.ends, kind, config)[:, -1]
+        order = jnp.where(own < num_groups, finish << bits | order & ((1 << bits) - 1), UNHOSTED)
+    elif shape.dispatch == Dispatch.ROUND_ROBIN:
+        after_last_turn = (own - _at(state.turn, model) - 1) % num_groups
+        turns = after_last_turn << bits | order & ((1 << bits) - 1)
+        order = jnp.where(own < num_groups, turns, UNHOSTED)
+    key = jnp.min(order)
+    has_host = key < UNHOSTED
+    low = key & ((1 << bits) - 1)
+    group = jnp.where(has_host, low >> shape.config_bits, num_groups).astype(jnp.int32)
+
+    # Service, should the request be accepted.
+    config = low & config_mask
+    starts, ends = _at(costs.starts, kind, config), _at(costs.ends, kind, config)
+    own_last = key if shape.dispatch == Dispatch.EARLIEST_FREE else _at(state.last, group)
+    ready = jnp.maximum(t, (own_last >> bits) - starts[-1])
+    if shape.num_clocks > 1:
+        ready_earlier = jnp.maximum(t, _at(state.earlier, group) - starts[:-1])
+        ready = jnp.maximum(ready, ready_earlier.max())
+    latency = ready + ends[-1] + block.request_overhead - t
+    good = has_host & (latency <= _at(block.deadline, model, 0))
+
+    written = jnp.where(good, group, num_groups)  # where clocks mean nothing if it is rejected
+    last = jnp.where(good, ready + ends[-1] << bits | low, UNHOSTED)
+    earlier = state.earlier
+    if shape.num_clocks > 1:
+        after = lax.associative_scan(jnp.maximum, ready_earlier) + ends[:-1]
+        earlier = lax.dynamic_update_index_in_dim(earlier, after, written, 0)
+    counted = (block.count_from <= i) & (i < block.count_to)
+    requests = state.requests
+    if requests is not None:
+        sent = jnp.where(has_host, group, -1).astype(jnp.int16)
+        requests = Requests(
+            requests.finish.at[i, 0].set(jnp.where(good, t + latency, 0)),
+            requests.group.at[i, 0].set(sent),
+        )
+    turn = state.turn
+    if shape.dispatch == Dispatch.ROUND_ROBIN:
+        turn = turn.at[model].set(jnp.where(has_host, group, _at(turn, model)))
+    tally = counted + ((good & counted).astype(I64) << 32)
+    good = good & counted
+    return _State(
+        state.last.at[written].set(last, mode="promise_in_bounds"),
+        earlier,
+        turn,
+        state.good.at[model].add(good, mode="promise_in_bounds"),
+        state.latency.at[model].add(jnp.where(good, latency, 0), mode="promise_in_bounds"),
+        state.group_counts.at[group].add(tally, mode="promise_in_bounds"),
+        requests,
+    )
+
+
+def run_lane(
+    shape: BlockShape, block: Block, keep_requests: bool
+) -> tuple[Counts, Requests | None]:
+    """Simulate the only lane of a block (under jit), see `kernel.run_block`."""
+    num_groups, _ = block.config.shape
+    num_rows, num_requests = block.model_type.shape[0], block.arrival.shape[0]
+    costs, hosts = _costs(shape, block.latency), _candidates(block, shape.num_hosts)
+    index = jnp.arange(num_groups, dtype=I64)
+    requests = None
+    if keep_requests:
+        requests = Requests(
+            jnp.zeros((num_requests, 1), I64), jnp.zeros((num_requests, 1), jnp.int16)
+        )
+    state = _State(
+        last=jnp.append(index << shape.config_bits | block.config[:, 0], UNHOSTED),
+        earlier=jnp.zeros((num_groups + 1, shape.num_clocks - 1), I64),
+        turn=jnp.full(num_rows, -1, I64),
+        good=jnp.zeros(num_rows, I64),
+        latency=jnp.zeros(num_rows, I64),
+        group_counts=jnp.zeros(num_groups + 1, I64),
+        requests=requests,
+    )
+
+    def step(i: Array, state: _State) -> _State:
+        return _step(shape, block, costs, hosts, i, state)
+
+    state = lax.fori_loop(0, block.num_requests, step, state)
+    group_counts = state.group_counts[:-1, None]
+    counts = Counts(
+        state.good[:, None],
+        state.latency[:, None],
+        group_counts & (2**32 - 1),
+        group_counts >> 32,
+    )
+    return counts, state.requests
