@@ -24,7 +24,7 @@ from beta_jax.simulator.layout import Block, BlockShape, Counts
 Array = NDArray[np.int64]
 MOST = 0.9
 """With more of the requests than this it is quicker to simulate all: there is nothing to copy."""
-GROUP_BUCKET, REQUEST_BUCKET = (4, 4), (2**16, 8)
+GROUP_BUCKET, REQUEST_BUCKET = (16, 4), (2**16, 4)
 """Smallest size and factor of padding: large factors, as every size is a program to compile."""
 
 

@@ -138,6 +138,7 @@ def _with_groups(lane: Lane, num_groups: int) -> Lane:
 
 def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
     shape, block, configs = pack_block(lanes)
+    shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
     problem, models = tasks[0].problem, tasks[0].models
     weight = weight_table(problem, configs)
     if models is not None:

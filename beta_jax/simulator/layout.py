@@ -39,7 +39,8 @@ class BlockShape(NamedTuple):
     """Low bits of a key that hold the index of a group's configuration."""
     dispatch: Dispatch
     num_hosts: int = 0
-    """One lane only: at most so many groups host a model."""
+    """One lane only: at most so many groups host a model, which pays for making lists of them; 0
+    where it does not."""
 
 
 class Block(NamedTuple):

@@ -53,11 +53,11 @@ def _costs(shape: BlockShape, latency: Array) -> _Costs:
 
 
 def _candidates(block: Block, num_hosts: int) -> Array:
-    """The groups that host each model, [models + 1, host]; then an index past the last group."""
+    """The groups that may host each model, [models + 1, host]; an index past the last for none."""
     num_groups = block.config.shape[0]
     index = jnp.arange(num_groups, dtype=jnp.int32)
-    hosts = jnp.sort(jnp.where(block.hosted[..., 0], index, num_groups), axis=1)
-    return hosts[:, : max(num_hosts, 1)]
+    hosts = jnp.where(block.hosted[..., 0], index, num_groups)
+    return jnp.sort(hosts, axis=1)[:, :num_hosts] if num_hosts else hosts
 
 
 def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array, state: _State):
@@ -69,7 +69,10 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
     own = _at(hosts, model)
-    order = _at(state.last, own)
+    if shape.num_hosts:
+        order = _at(state.last, own)
+    else:
+        order = jnp.where(own < num_groups, state.last[:-1], UNHOSTED)
     if shape.dispatch == Dispatch.EARLIEST_FINISH:
         config = order & config_mask
         clocks = jnp.concatenate([_at(state.earlier, own), order[:, None] >> bits], axis=1)
