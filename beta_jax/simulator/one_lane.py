@@ -65,7 +65,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     bits = shape.config_bits + (num_groups - 1).bit_length()
     config_mask = (1 << shape.config_bits) - 1
     t, model = _at(block.arrival, i), _at(block.model, i)
-    kind = _at(block.model_type, model)
+    kind = model
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
     own = _at(hosts, model)
@@ -116,14 +116,14 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     turn = state.turn
     if shape.dispatch == Dispatch.ROUND_ROBIN:
         turn = turn.at[model].set(jnp.where(has_host, group, _at(turn, model)))
-    tally = counted + ((good & counted).astype(I64) << 32)
-    good = good & counted
+    good = (good & counted).astype(I64)
+    tally = counted.astype(I64) + (good << 32)
     return _State(
         state.last.at[written].set(last, mode="promise_in_bounds"),
         earlier,
         turn,
-        state.good.at[model].add(good, mode="promise_in_bounds"),
-        state.latency.at[model].add(jnp.where(good, latency, 0), mode="promise_in_bounds"),
+        state.good.at[model].add(good.astype(I64), mode="promise_in_bounds"),
+        state.latency.at[model].add(good * latency, mode="promise_in_bounds"),
         state.group_counts.at[group].add(tally, mode="promise_in_bounds"),
         requests,
     )
@@ -135,7 +135,10 @@ def run_lane(
     """Simulate the only lane of a block (under jit), see `kernel.run_block`."""
     num_groups, _ = block.config.shape
     num_rows, num_requests = block.model_type.shape[0], block.arrival.shape[0]
-    costs, hosts = _costs(shape, block.latency), _candidates(block, shape.num_hosts)
+    costs, hosts = (
+        _costs(shape, block.latency[block.model_type]),
+        _candidates(block, shape.num_hosts),
+    )
     index = jnp.arange(num_groups, dtype=I64)
     requests = None
     if keep_requests:
