@@ -253,7 +253,7 @@ def test_only_balanced_divisions_are_tried(problem: Problem):
     """Two buckets on many devices: only divisions near the traffic's shares are left."""
     large = dataclasses.replace(problem, cluster=Cluster(256, memory_bytes=3.0))
     buckets = make_buckets(large)
-    divisions = balanced_divisions(large, buckets)
+    divisions, _ = balanced_divisions(large, buckets)
     assert 0 < len(divisions) < 255
     rates = np.array([m.rate_rps for m in problem.models])
     share = rates[list(buckets[0])].sum() / rates.sum()
@@ -267,7 +267,7 @@ def test_separation_is_the_best_division(problem: Problem, workload: Workload):
         variant = mixed_problem(devices, slo_s=slo_s)
         joined = place("mp-search", variant, workload)
         best = joined.score
-        for division in balanced_divisions(variant, make_buckets(variant)):
+        for division in balanced_divisions(variant, make_buckets(variant))[0]:
             parts = search_partitions(
                 [
                     (

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.placement import weight_on_device
 from beta_jax.problem import Problem
-from beta_jax.search.instances import fits_alone, memory_of_device, weight_table
+from beta_jax.search.instances import NEVER_FITS, fits_alone, memory_of_device, weight_table
 from beta_jax.simulator.blocks import stage_ticks
 from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, Workload, durations_to_ticks
 
@@ -35,6 +36,7 @@ class ServedBound:
     def __init__(self, problem: Problem, workload: Workload) -> None:
         self._workload, self._memory = workload, memory_of_device(problem)
         self._work, self._weight = _cheapest(problem)
+        self._lightest = _lightest(problem)
         self._slo = durations_to_ticks([model.slo_s for model in problem.models])
         self._overhead = request_overhead_ticks(problem)
         served = workload.model[workload.model >= 0]
@@ -50,6 +52,12 @@ class ServedBound:
             _most_value(requests, self._weight[some], float(self._memory) * num_devices),
             _most_value(requests, work * requests, time * num_devices),
         )
+
+    def replicas(self, models: Sequence[int], num_devices: int) -> int:
+        """At most how many replicas of the models the devices hold, whatever the configuration."""
+        lightest = self._lightest[list(models)].min(initial=NEVER_FITS)
+        room = int(self._memory * num_devices / max(lightest, 1))
+        return min(room, len(models) * num_devices)
 
     def in_time(self, num_devices: int) -> float:
         """The most requests that devices could serve that all work on one request at a time.
@@ -100,6 +108,20 @@ def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
                 work[m] = min(work[m], ticks.sum() * configs[c].op)
                 weight[m] = min(weight[m], bytes_on_device[c] * configs[c].num_devices)
     return work, weight
+
+
+def _lightest(problem: Problem) -> NDArray[np.int64]:
+    """Bytes of a replica, int64 [model], at the configuration where they are fewest."""
+    return np.array(
+        [
+            min(
+                weight_on_device(problem, model, config) * config.num_devices
+                for config in problem.profile.configs(model.type)
+            )
+            for model in problem.models
+        ],
+        np.int64,
+    )
 
 
 def _most_value(value: NDArray, weight: NDArray, room: float) -> float:

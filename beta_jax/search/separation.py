@@ -8,6 +8,7 @@ of similar latency, the devices are divided among the buckets, and each bucket i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ SIMILAR = 0.38
 IMBALANCES = (1.0, 0.5, 0.3, 0.2, 0.1)
 """Bounds on a division's imbalance, tightened until fewer than `FEW_DIVISIONS` are left."""
 FEW_DIVISIONS = 100
+AT_ONCE = 4
+"""Divisions that are searched together; what is learnt of them rules out others."""
+ROUNDING = 1e-9
+"""Scores of shares add up to that of the division, but for rounding, which is far less."""
 
 Bucket = tuple[int, ...]
 """Models, by index."""
@@ -37,50 +42,88 @@ Division = tuple[tuple[Bucket, int], ...]
 def mp_search_sep(instances: Instances) -> list[Result]:
     """The best of `mp_search` on all models together and on every division among the buckets.
 
-    Each bucket is searched once per number of devices; divisions that cannot reach the joined
-    placement's score, by an upper bound, are left out, which does not change what wins. Of equal
-    scores the first wins, and the joined placement only if it is strictly better. Needs nominal
-    rates.
+    Each bucket is searched once per number of devices, and not at all where no division that it is
+    part of can win any more, which does not change what wins. Of equal scores the first wins, and
+    the joined placement only if it is strictly better. Needs nominal rates.
     """
     joined = mp_search(instances)
     plans = [
-        _promising_divisions(problem, workload, result.score)
-        for (problem, workload), result in zip(instances, joined, strict=True)
+        _Divisions(problem, workload, together.score)
+        for (problem, workload), together in zip(instances, joined, strict=True)
     ]
-    shares: dict[tuple[int, Bucket, int], Share] = {}
-    for i, ((problem, workload), plan) in enumerate(zip(instances, plans, strict=True)):
-        for bucket, devices in (share for division in plan for share in division):
-            shares[i, bucket, devices] = _share(problem, workload, bucket, devices)
-    found = dict(zip(shares, search_partitions(list(shares.values())), strict=True))
+    while open_shares := [(i, share) for i, plan in enumerate(plans) for share in plan.to_search()]:
+        found = search_partitions([_share(*instances[i], *share) for i, share in open_shares])
+        for (i, share), result in zip(open_shares, found, strict=True):
+            plans[i].found[share] = result
 
-    tried = [(i, division) for i, plan in enumerate(plans) for division in plan]
-    placements = [_join(found[i, *share] for share in division) for i, division in tried]
-    scored = score_placements([instances[i] for i, _ in tried], placements)
+    tried = [(i, placement) for i, plan in enumerate(plans) for placement in plan.winners()]
+    scored = score_placements([instances[i] for i, _ in tried], [p for _, p in tried])
     results = []
-    for i, together in enumerate(joined):
+    for i, (plan, together) in enumerate(zip(plans, joined, strict=True)):
         candidates = [r for (owner, _), r in zip(tried, scored, strict=True) if owner == i]
         candidates.append(together)
         best = max(candidates, key=lambda result: result.score)
-        searched = [r for (owner, *_), r in found.items() if owner == i]
-        total = sum(result.num_simulations for result in candidates + searched)
+        searched = [*candidates, *plan.found.values()]
+        total = sum(result.num_simulations for result in searched)
         results.append(dataclasses.replace(best, num_simulations=total))
     return results
 
 
-def _promising_divisions(problem: Problem, workload: Workload, to_beat: float) -> list[Division]:
-    """The balanced divisions whose score could reach that of the joined placement."""
-    buckets = make_buckets(problem)
-    if len(buckets) == 1:
-        return []
-    bound = ServedBound(problem, workload)
+class _Divisions:
+    """The balanced divisions of an instance, and what is known of the shares that they consist of.
 
-    def best_score(division: Division) -> float:
-        served = sum(bound(bucket, devices) for bucket, devices in division)
-        replicas = sum(len(bucket) * devices for bucket, devices in division)
-        return float(score_counts(served, 0, len(workload), replicas))
+    Buckets do not affect each other, so a division scores what its shares do together: bounds on
+    those that were not searched, and the scores of those that were, bound a division.
+    """
 
-    divisions = balanced_divisions(problem, buckets)
-    return [division for division in divisions if best_score(division) >= to_beat]
+    def __init__(self, problem: Problem, workload: Workload, to_beat: float) -> None:
+        self.found: dict[tuple[Bucket, int], Result] = {}
+        self._to_beat = to_beat
+        buckets = make_buckets(problem)
+        self._divisions: list[Division] = []
+        self._balanced_first: list[Division] = []
+        if len(buckets) > 1:
+            self._divisions, imbalance = balanced_divisions(problem, buckets)
+            order = np.argsort(imbalance, kind="stable")
+            self._balanced_first = [self._divisions[i] for i in order]
+        bound = ServedBound(problem, workload)
+        self._bounds = {
+            share: float(score_counts(bound(*share), 0, len(workload), bound.replicas(*share)))
+            for share in dict.fromkeys(itertools.chain.from_iterable(self._divisions))
+        }
+
+    def to_search(self) -> list[tuple[Bucket, int]]:
+        """What the most promising divisions lack; nothing if it is known which ones win."""
+        could_win = [
+            division
+            for division in self._balanced_first
+            if self._score(division) >= self._best() - ROUNDING and not self._known(division)
+        ]
+        could_win.sort(key=self._score, reverse=True)
+        shares = dict.fromkeys(itertools.chain.from_iterable(could_win[:AT_ONCE]))
+        return [share for share in shares if share not in self.found]
+
+    def winners(self) -> list[Placement]:
+        """The placements of the best score, in the published order."""
+        return [
+            _join(self.found[share] for share in division)
+            for division in self._divisions
+            if self._known(division) and self._score(division) >= self._best() - ROUNDING
+        ]
+
+    def _known(self, division: Division) -> bool:
+        return all(share in self.found for share in division)
+
+    def _score(self, division: Division) -> float:
+        """The division's score, up to rounding, if it is known, else an upper bound."""
+        return sum(
+            self.found[share].score if share in self.found else self._bounds[share]
+            for share in division
+        )
+
+    def _best(self) -> float:
+        known = [self._score(division) for division in self._divisions if self._known(division)]
+        return max([self._to_beat, *known])
 
 
 def _join(parts: Iterable[Result]) -> Placement:
@@ -110,15 +153,20 @@ def make_buckets(problem: Problem) -> list[Bucket]:
     return [tuple(bucket) for bucket in buckets]
 
 
-def balanced_divisions(problem: Problem, buckets: Sequence[Bucket]) -> list[Division]:
-    """Divisions whose throughput, bucket by bucket, is not too far from the traffic's shares."""
+def balanced_divisions(
+    problem: Problem, buckets: Sequence[Bucket]
+) -> tuple[list[Division], NDArray[np.float64]]:
+    """Divisions whose throughput, bucket by bucket, is not too far from the traffic's shares.
+
+    Also how far it is, float64 [division].
+    """
     divisions, imbalance = divisions_of(problem, buckets, nominal_rates("mp-search-sep", problem))
     kept = imbalance < IMBALANCES[0]
     for bound in IMBALANCES[1:]:
         if kept.sum() < FEW_DIVISIONS or not (imbalance < bound).any():
             break
         kept = imbalance < bound
-    return [division for division, keep in zip(divisions, kept, strict=True) if keep]
+    return [divisions[i] for i in np.flatnonzero(kept)], imbalance[kept]
 
 
 def divisions_of(
