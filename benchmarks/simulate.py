@@ -26,7 +26,13 @@ import jax
 import numba
 import numpy as np
 
-from beta_jax.simulator.blocks import MAX_LANES, num_hosts_padded, num_lanes_padded, run_parallel
+from beta_jax.simulator.blocks import (
+    MAX_LANES,
+    num_hosts_padded,
+    num_lanes_padded,
+    run_parallel,
+    worth_a_block,
+)
 from beta_jax.simulator.kernel import simulate_block
 from beta_jax.simulator.layout import Block, BlockShape, Dispatch
 
@@ -55,15 +61,16 @@ def make_case(groups: int, stages: int, models: int, lanes: int, requests: int) 
 
 
 def engine(case: dict):
-    """A function that simulates the case block by block on the batch engine."""
+    """A function that simulates the case in the blocks that the engine would make of it."""
     stage_ticks = case["stages"]
     num_stages = stage_ticks.shape[1]
     if num_stages == 1:
         stage_ticks = np.repeat(stage_ticks, 2, axis=1)  # one clock: total and bottleneck
     models, groups, lanes = case["hosted"].shape
     blocks = []
-    for start in range(0, lanes, MAX_LANES):
-        hosted = case["hosted"][..., start : start + MAX_LANES]
+    at_once = MAX_LANES if min(lanes, MAX_LANES) >= worth_a_block(groups, num_stages) else 1
+    for start in range(0, lanes, at_once):
+        hosted = case["hosted"][..., start : start + at_once]
         real, width = hosted.shape[2], num_lanes_padded(hosted.shape[2])
         padded = np.zeros((models + 1, groups, width), np.bool_)
         padded[:-1, :, :real] = hosted
@@ -83,7 +90,7 @@ def engine(case: dict):
             request_overhead=np.int64(OVERHEAD),
         )
         blocks.append((jax.device_put(block), real))
-    hosts = num_hosts_padded(int(case["hosted"].sum(1).max()), groups) if lanes == 1 else 0
+    hosts = num_hosts_padded(int(case["hosted"].sum(1).max()), groups) if at_once == 1 else 0
     shape = BlockShape(num_stages, 0, Dispatch.EARLIEST_FREE, hosts)
 
     def run_one(task: tuple[Block, int]) -> list[np.ndarray]:

@@ -173,7 +173,7 @@ def md1_wait_cdf(wait_s: ArrayLike, rate_rps: ArrayLike, service_s: ArrayLike) -
     wait, rate, service = _floats(wait_s, rate_rps, service_s)
     load, x = rate * service, wait / service
     return _valid(
-        (1 - load) * _growth(load, x),
+        jnp.minimum((1 - load) * _growth(load, x), 1.0),
         *_queue_checks(rate, service, load),
         _not_negative("wait", wait),
         _at_most("wait in service times", x, MAX_SERVICE_TIMES),
@@ -297,6 +297,7 @@ def burst_latency_s(
     return _valid(
         latency + (count - 1) / 2 * bottleneck,
         (count >= 1, "a burst must have at least one request", count),
+        _positive("number of requests", count),
         *_stage_checks(latency, bottleneck),
     )
 
@@ -404,7 +405,7 @@ def _queue_checks(rate: Array, service: Array, busy: Array) -> tuple[Check, ...]
 
 def _stage_checks(latency: Array, bottleneck: Array) -> tuple[Check, ...]:
     longest = latency >= bottleneck, "the latency must be at least the bottleneck's", latency
-    return _positive("bottleneck's time", bottleneck), longest
+    return _positive("bottleneck's time", bottleneck), longest, _positive("latency", latency)
 
 
 def _of_two_devices(load: Array) -> Check:

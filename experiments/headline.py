@@ -33,6 +33,12 @@ BETTER = {
 """What is better about a swept value that is harder."""
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "=", ">=", "<=", "?"
 
+COLUMNS = (
+    *("panel", "x_name", "better", "policy", "reaches_at", "other", "other_reaches_at"),
+    *("bound", "factor", "low", "high", "seeds"),
+)
+"""Of `FILE`."""
+
 Curve = Mapping[float, float]
 """SLO attainment by swept value."""
 First = Callable[[Sequence[float]], float]
@@ -142,8 +148,9 @@ def _replications(samples: Mapping[float, Sequence[float]]) -> list[dict[float, 
 def report(results: Results, first: Mapping[str, First], directory: Path) -> None:
     """Write `FILE` and print it."""
     rows = headline(results, first)
-    output.write(directory / FILE, tables.to_csv(rows))
+    output.write(directory / FILE, tables.to_csv(rows, COLUMNS))
     if not rows:
+        print(f"\n{FILE} is empty: it compares mp-search or mp-search-sep with other policies")
         return
     print(f"\nAt {figures.GOAL_PERCENT:g} % SLO attainment Beta sustains, by the swept values\n")
     print(tables.to_text([_shown(row) for row in rows]))

@@ -142,6 +142,8 @@ REPLACE_S = {"maf1": 60, "maf2": 21600}
 
 def points(config: Config) -> list[Point]:
     """Raises ValueError for a column that is not there."""
+    if not config.columns:
+        raise ValueError(f"columns is empty; there are {', '.join(COLUMNS)}")
     if unknown := [name for name in config.columns if name not in COLUMNS]:
         raise ValueError(f"unknown column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
     found = []
@@ -197,9 +199,13 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     found = entry.execute(points(config), config, directory, stopwatch)
     headline.report(found, FIRST, directory)
     print(f"\nTraces: {sources(found.rows)}")
+    for note in _training(found.rows):
+        print(f"Trained: {note}")
 
 
-def figure(rows: Sequence[Mapping[str, Any]], x_name: str = "num_devices") -> Figure:
+def figure(rows: Sequence[Mapping[str, Any]], x_name: str | None = None) -> Figure:
+    """One of the four figures; without a name that of the first field that was swept."""
+    x_name = x_name or rows[0]["x_name"]
     return figures.curves_figure(
         [row for row in rows if row["x_name"] == x_name],
         panels(rows, x_name),

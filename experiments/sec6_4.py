@@ -37,6 +37,8 @@ class Config(Swept):
 
 def points(config: Config) -> list[Point]:
     """Raises ValueError unless every training slice has its test slice."""
+    if not config.trains:
+        raise ValueError("trains is empty: name slices such as 5.8.0-5.9.0, and tests as many")
     if len(config.trains) != len(config.tests):
         raise ValueError(
             f"trains and tests are pairs: {len(config.trains)} and {len(config.tests)} slices given"

@@ -7,6 +7,9 @@ import pathlib
 
 import pytest
 
+from beta_jax.search import greedy, scoring
+from beta_jax.simulator import blocks
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     default = pathlib.Path(__file__).resolve().parents[1].parent / "shared"
@@ -28,3 +31,16 @@ def shared(pytestconfig: pytest.Config) -> pathlib.Path:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(params=["one lane", "lockstep"])
+def kernel(request: pytest.FixtureRequest):
+    """Of two programs the faster one simulates the lanes at hand; here the same one all of them."""
+    lockstep = request.param == "lockstep"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (blocks, greedy, scoring):
+            from_lanes = 1 if lockstep else blocks.MAX_LANES + 1
+            patch.setattr(module, "worth_a_block", lambda *_, n=from_lanes: n)
+        if lockstep:
+            patch.setattr(blocks, "LANE_BUCKETS", (blocks.MAX_LANES,))
+        yield

@@ -368,6 +368,9 @@ BAD: list[Call] = [
     (queueing.break_even_alpha, (2.0,), r"inside \(0, 2\), got 2"),
     (queueing.break_even_beta, (0.0,), r"inside \(0, 2\)"),
     (queueing.burst_latency_s, (0, 1.0), "at least one request"),
+    (queueing.burst_latency_s, (math.inf, 1.0), "number of requests must be > 0 and finite"),
+    (queueing.burst_latency_s, (4, math.inf, 1.0), "latency must be > 0 and finite"),
+    (queueing.pipeline_latency_s, (1.0, math.inf, 0.2), "latency must be > 0 and finite"),
 ]
 
 

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from beta_jax import (
     POLICIES,
     Cluster,
+    Dispatch,
+    Group,
     Model,
     ParallelConfig,
+    Placement,
     Problem,
     UnknownPolicyError,
     Workload,
@@ -25,6 +28,7 @@ from beta_jax import (
 from beta_jax.placement import weight_on_device
 from beta_jax.search import find_policy, greedy, published_score
 from beta_jax.search.greedy import GreedyTask, fill_greedily
+from beta_jax.search.scoring import Scorer
 
 import reference
 from instances import CONFIGS, make_profile, problems, workloads
@@ -68,7 +72,7 @@ def route(request: pytest.FixtureRequest):
     greedy.LONG_SEARCH = before
 
 
-@pytest.mark.usefixtures("route")
+@pytest.mark.usefixtures("route", "kernel")
 @given(st.data())
 @relaxed
 def test_greedy_makes_the_choices_of_the_oracle(data: st.DataObject):
@@ -111,6 +115,24 @@ def planning_problem(slo_s: float = 0.5, devices: int = 4) -> tuple[Problem, Wor
     return problem, Workload.from_seconds(burst, model)
 
 
+@pytest.mark.usefixtures("route")
+@given(problems(tuple(Dispatch)), workloads(3), st.lists(st.sampled_from(CONFIGS), max_size=6))
+@settings(relaxed, max_examples=15)
+def test_every_dispatch_rule_is_searched_alike(
+    problem: Problem, workload: Workload, configs: list[ParallelConfig]
+):
+    """By lists of candidates in several parts, or by all groups at once."""
+    problem = dataclasses.replace(problem, cluster=Cluster(64, memory_bytes=2.0))
+    [result] = fill_greedily([GreedyTask(problem, workload, tuple(configs))])
+    tally = simulate(problem, result.placement, workload)
+    good, latency = int(tally.good.sum()), int(tally.latency_ticks.sum())
+    assert result.score == published_score(good, latency, len(workload), result.placement)
+    assert sorted(group.config for group in result.placement.groups) == sorted(configs)
+    if configs:
+        assert result.placement.num_replicas == sum(min(len(problem.models), 2) for _ in configs)
+
+
+@pytest.mark.usefixtures("route", "kernel")
 def test_how_searches_share_blocks_changes_nothing():
     """Enough of them for a block of several sizes, of up to 7 groups."""
     problem, workload = planning_problem(devices=7)
@@ -118,7 +140,50 @@ def test_how_searches_share_blocks_changes_nothing():
         GreedyTask(problem, workload, (ParallelConfig(1, 1 + n % 2),) * (1 + n % 7))
         for n in range(20)
     ]
-    assert fill_greedily(tasks) == [fill_greedily([task])[0] for task in tasks]
+    together = fill_greedily(tasks)
+    assert together == [fill_greedily([task])[0] for task in tasks]
+    for task, result in zip(tasks, together, strict=True):
+        assert [group.config for group in result.placement.groups] == list(task.configs)
+
+
+@pytest.mark.usefixtures("route")
+def test_searches_that_share_only_their_traffic(monkeypatch: pytest.MonkeyPatch):
+    """Equal traffic, but profiles of their own: no block is large, and no group is made up."""
+    monkeypatch.setattr(greedy, "worth_a_block", lambda *_: 4)
+    tasks = []
+    for _ in range(6):
+        problem, workload = planning_problem(devices=8)
+        tasks += [GreedyTask(problem, workload, (ONE,) * n) for n in (8, 8, 4, 4, 2, 1)]
+    tasks = [task._replace(workload=tasks[0].workload) for task in tasks]
+    for task, result in zip(tasks, fill_greedily(tasks), strict=True):
+        assert len(result.placement.groups) == len(task.configs)
+
+
+@pytest.mark.usefixtures("kernel")
+@given(st.data())
+@settings(relaxed, max_examples=10)
+def test_scores_are_those_of_the_simulator(data: st.DataObject):
+    """Any number of lanes, groups without models, models on many groups, two workloads."""
+    problem = data.draw(problems(tuple(Dispatch)))
+    training = [data.draw(workloads(3)) for _ in range(2)]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    configs = sorted(CONFIGS)
+    scorer = Scorer(problem, training, configs, 6)
+    for lanes in (data.draw(st.sampled_from((1, 3, 70))), 2):
+        hosted, config = rng.random((lanes, 6, 3)) < 0.6, rng.integers(0, len(configs), (lanes, 6))
+        placements = [
+            Placement(
+                tuple(Group(configs[c], np.flatnonzero(h)) for h, c in zip(*lane, strict=True))
+            )
+            for lane in zip(hosted, config, strict=True)
+        ]
+        scores = scorer(hosted, config)
+        for own, good, workload in zip(scores.score, scores.good, training, strict=True):
+            tally = simulate(problem, placements, workload)
+            np.testing.assert_array_equal(good, tally.good)
+            results = zip(placements, tally.good.sum(1), tally.latency_ticks.sum(1), strict=True)
+            expected = [published_score(g, t, len(workload), p) for p, g, t in results]
+            np.testing.assert_array_equal(own, expected)
 
 
 def test_search_returns_the_best_partition():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import run
-from beta_jax import Outcome, Rules
+from beta_jax import Dispatch, Outcome, Rules
 from experiments import exact_cases, exact_equalities, selfcheck
 
 SMALL = ("--config", "selfcheck:smoke")
@@ -30,10 +30,10 @@ def verdicts(out_dir: Path) -> dict[str, str]:
 def test_a_sound_installation_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert execute(tmp_path, *SMALL) == 0
     text = capsys.readouterr().out
-    assert text.startswith("JAX ") and "all 40 checks passed" in text
+    assert text.startswith("JAX ") and "all 44 checks passed" in text
     assert "standard_error" in text
     found = verdicts(tmp_path)
-    assert len(found) == 40 and {*found.values()} == {"pass"}
+    assert len(found) == 44 and {*found.values()} == {"pass"}
     assert (tmp_path / "selfcheck.png").stat().st_size > 10_000
 
 
@@ -51,32 +51,32 @@ def test_a_simulator_with_an_overhead_too_many_fails(
     assert execute(tmp_path, *SMALL) == 1
     output = capsys.readouterr()
     assert "FAIL" in output.out
-    assert "of 40 checks failed: M/D/1" in output.err and output.err.count("\n") == 1
+    assert "of 44 checks failed: M/D/1" in output.err and output.err.count("\n") == 1
     failed = [name for name, verdict in verdicts(tmp_path).items() if verdict == "FAIL"]
     assert len(failed) >= 5
+    assert (tmp_path / "selfcheck.png").exists()
 
 
 def test_a_request_that_finishes_a_tick_late_is_found(monkeypatch: pytest.MonkeyPatch):
     """Wrong in one of the programs only, as a miscompiled one is."""
-    real = exact_equalities.simulate
+    real = exact_equalities._in_lockstep
 
-    def late(problems, placements, workloads, **options):
-        result = real(problems, placements, workloads, **options)
-        if options.get("outputs") == "requests" and len(result) > 1:
-            first = result[0]
-            moved = first.finish + (np.arange(len(first.finish)) == 7)
-            result[0] = Outcome(first.workload, moved, first.good, first.group, first.counted)
+    def late(*arguments):
+        result = real(*arguments)
+        first = result[0]
+        moved = first.finish + (np.arange(len(first.finish)) == 7)
+        result[0] = Outcome(first.workload, moved, first.good, first.group, first.counted)
         return result
 
     cases = exact_cases.cases()
     assert all(map(selfcheck.passes, exact_equalities.compare(cases, 3)))
-    monkeypatch.setattr(exact_equalities, "simulate", late)
+    monkeypatch.setattr(exact_equalities, "_in_lockstep", late)
     failed = [row for row in exact_equalities.compare(cases, 3) if not selfcheck.passes(row)]
     assert [row["case"] for row in failed] == [
-        "27 lanes: in a block, or alone",
-        "20 lanes, a clock per stage: in a block, or alone",
+        "27 lanes: in lockstep, or alone",
+        *(f"20 lanes, {dispatch}: in lockstep, or alone" for dispatch in Dispatch),
     ]
-    assert [row["simulated"] for row in failed] == [1, 1]
+    assert [row["simulated"] for row in failed] == [1] * 4
 
 
 def test_no_replications_no_check(capsys: pytest.CaptureFixture[str], tmp_path: Path):

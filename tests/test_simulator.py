@@ -25,7 +25,6 @@ from beta_jax import (
     Workload,
     simulate,
 )
-from beta_jax.simulator import blocks
 from beta_jax.simulator.kernel import simulate_block
 
 from instances import Instance, instances, make_profile, placements, problems, workloads
@@ -54,18 +53,6 @@ def assert_same(instance: Instance, outcome: beta_jax.Outcome) -> None:
     np.testing.assert_array_equal(outcome.good, expected.good)
     np.testing.assert_array_equal(outcome.finish, expected.finish)
     np.testing.assert_array_equal(outcome.group, expected.group)
-
-
-@pytest.fixture(params=["one lane", "lockstep"])
-def kernel(request: pytest.FixtureRequest):
-    """Whichever of the two is faster for the lanes at hand, here both simulate all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "lockstep":
-            patch.setattr(blocks, "LANE_BUCKETS", (blocks.MAX_LANES,))
-            patch.setattr(blocks, "worth_a_block", lambda *_: 1)
-        else:
-            patch.setattr(blocks, "worth_a_block", lambda *_: blocks.MAX_LANES + 1)
-        yield
 
 
 @pytest.mark.usefixtures("kernel")

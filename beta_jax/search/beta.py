@@ -104,8 +104,9 @@ def _starts(problem: Problem, workloads: Sequence[Workload]) -> tuple[list[Place
         buckets = make_buckets(problem)
     except ProfileError:  # the latency of some type on one device is not known
         return starts, num_simulations
-    if 1 < len(buckets) <= problem.cluster.num_devices:
-        first = workloads[0]  # enough to fill groups; all of them decide what is climbed from
+    # One is enough to fill groups; all of them decide what is climbed from.
+    first = next((workload for workload in workloads if (workload.model >= 0).any()), None)
+    if 1 < len(buckets) <= problem.cluster.num_devices and first is not None:
         divisions, imbalance = divisions_of(problem, buckets, _requests(problem, first))
         balanced = np.argsort(imbalance, kind="stable")[:DIVISIONS]
         found, taken = separate(problem, first, [divisions[i] for i in balanced])

@@ -126,7 +126,8 @@ def _lightest(problem: Problem) -> NDArray[np.int64]:
 
 def _most_value(value: NDArray, weight: NDArray, room: float) -> float:
     """The fractional knapsack: the most value of items, whole or in part, that weigh `room`."""
-    order = np.argsort(weight / np.maximum(value, 1), kind="stable")
+    per_value = np.divide(weight, value, out=np.full(len(value), np.inf), where=value > 0)
+    order = np.argsort(per_value, kind="stable")
     taken = np.clip(room - (np.cumsum(weight[order]) - weight[order]), 0, weight[order])
     share = np.divide(taken, weight[order], out=np.ones(len(order)), where=weight[order] > 0)
     return float((share * value[order]).sum())

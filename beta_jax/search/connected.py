@@ -93,7 +93,7 @@ def _simulate(
     """Counts of some groups, under the requests of some models only unless that is None."""
     if models is not None:
         block = _only(block, models)
-    groups = padded_size(len(hosted), *GROUP_BUCKET)
+    groups = min(padded_size(len(hosted), *GROUP_BUCKET), len(block.config))
     hosted_padded = np.zeros((*block.hosted.shape[:1], groups, 1), np.bool_)
     hosted_padded[:-1, : len(hosted), 0] = hosted.T
     config_padded = np.zeros((groups, 1), np.int32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -88,12 +88,13 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
 
     def run(members: list[int]) -> list[Result]:
         first = members[0]
-        size = len(lanes[first].workload) * lanes[first].num_groups
+        size = len(own[first].workload) * own[first].num_groups
         if len(members) == 1 and size > LONG_SEARCH:
-            return [fill_connected(lanes[first], len(tasks[first].workload))]
+            return [fill_connected(own[first], len(tasks[first].workload))]
         return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
 
-    lanes, blocks = _share_blocks(lanes)
+    own = lanes
+    lanes, blocks = _share_blocks(own)
     # The longest first, so that no core is left with one at the end.
     blocks.sort(key=lambda members: -len(lanes[members[0]].workload) * lanes[members[0]].num_groups)
     results: dict[int, Result] = {}
@@ -109,12 +110,13 @@ def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
     more groups, which stay empty.
     """
     lanes = list(lanes)
-    classes: dict[tuple[int, int], dict[int, list[int]]] = {}
+    classes: dict[Hashable, dict[int, list[int]]] = {}
     for index, lane in enumerate(lanes):
-        by_size = classes.setdefault((id(lane.workload), lane.num_clocks), {})
+        by_size = classes.setdefault(lane.width_key(), {})
         by_size.setdefault(lane.num_groups, []).append(index)
-    for (_, num_clocks), by_size in classes.items():
+    for by_size in classes.values():
         joined: list[list[int]] = []
+        num_clocks = lanes[next(iter(by_size.values()))[0]].num_clocks
         for num_groups, members in sorted(by_size.items(), reverse=True):
             largest = lanes[joined[-1][0]].num_groups if joined else num_groups
             fits = joined and len(joined[-1]) + len(members) <= MAX_LANES

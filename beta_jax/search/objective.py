@@ -33,7 +33,8 @@ class Objective:
 
     def __call__(self, scores: Scores, num_requests: NDArray[np.int64]) -> NDArray[np.float64]:
         """Float64 [lane]. num_requests: int64 [workload, model]."""
-        count = math.ceil(self.worst_share * len(scores.score))
+        # Rounded first: 0.07 of 100 is a little more than 7 in floating point.
+        count = max(math.ceil(round(self.worst_share * len(scores.score), 9)), 1)
         value = np.sort(scores.score, axis=0)[:count].mean(0)
         if not self.fairness:
             return value

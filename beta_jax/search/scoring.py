@@ -24,7 +24,7 @@ from beta_jax.simulator.blocks import (
     worth_a_block,
 )
 from beta_jax.simulator.kernel import run_block
-from beta_jax.simulator.lanes import Lane
+from beta_jax.simulator.lanes import Lane, padded_size
 from beta_jax.simulator.layout import Block, BlockShape, Counts
 from beta_jax.types import ParallelConfig, Workload
 
@@ -53,6 +53,7 @@ class Scorer:
         configs: Sequence[ParallelConfig],
         num_groups: int,
     ) -> None:
+        self._most_hosts = 0  # of all placements so far: it never shrinks, to compile less often
         self._num_requests = np.array([len(workload) for workload in workloads])
         self._blocks = [
             _pack_everything(problem, workload, configs, num_groups) for workload in workloads
@@ -66,7 +67,7 @@ class Scorer:
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
         num_lanes = len(hosted)
-        most_hosts = int(hosted.sum(1).max())
+        self._most_hosts = max(self._most_hosts, int(jnp.max(hosted.sum(1), initial=0)))
         tasks = list(itertools.product(self._blocks, range(0, num_lanes, MAX_LANES)))
 
         def run(task: tuple[tuple[BlockShape, Block], int]) -> list[NDArray[np.int64]]:
@@ -74,10 +75,13 @@ class Scorer:
             part = slice(start, start + MAX_LANES)
             rows = block.hosted.shape[1]
             together = len(hosted[part]) >= worth_a_block(rows, shape.num_clocks)
-            num_hosts = 0 if together else num_hosts_padded(most_hosts, rows)
+            num_hosts = 0 if together else num_hosts_padded(self._most_hosts, rows)
             shape = shape._replace(num_hosts=num_hosts)
-            counts = _count(shape, block, hosted[part], config[part])
-            return [np.asarray(array) for array in (counts.good, counts.latency)]
+            own, count = (hosted[part], config[part]), len(hosted[part])
+            if count < (few := padded_size(count, 1)):
+                own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
+            counts = _count(shape, block, *own, np.int32(count))
+            return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]
 
         parts = run_parallel(run, tasks)
         shape = len(self._blocks), num_lanes, hosted.shape[2]
@@ -113,8 +117,10 @@ def _pack_everything(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _count(shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array) -> Counts:
-    """The counts of placements, hosted [lane, group, model]; those of models are [lane, model].
+def _count(
+    shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array, count: jax.Array
+) -> Counts:
+    """The counts of the first `count` lanes, hosted [lane, group, model], each lane a row.
 
     In lockstep, or one after the other where the shape says how many groups host a model at most.
     """
@@ -128,20 +134,21 @@ def _count(shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array
     )
     config = jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T)
 
-    def run(hosted: jax.Array, config: jax.Array) -> Counts:
+    def run(hosted: jax.Array, config: jax.Array, num_requests: jax.Array) -> Counts:
         deadline = jnp.repeat(block.deadline[:, :1], hosted.shape[2], axis=1)
         own = block._replace(hosted=hosted, config=config, deadline=deadline)
-        return run_block(shape, own)[0]
+        return run_block(shape, own._replace(num_requests=num_requests))[0]
 
     if shape.num_hosts:
 
-        def run_one(lane: tuple[jax.Array, jax.Array]) -> Counts:
-            counts = run(lane[0][..., None], lane[1][..., None])
+        def run_one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Counts:
+            requests = jnp.where(lane[2] < count, block.num_requests, 0)
+            counts = run(lane[0][..., None], lane[1][..., None], requests)
             return jax.tree.map(lambda array: array[..., 0], counts)
 
-        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T))
+        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T, jnp.arange(lanes)))
     else:
-        counts = jax.tree.map(jnp.transpose, run(hosted, config))
+        counts = jax.tree.map(jnp.transpose, run(hosted, config, block.num_requests))
     return counts._replace(
         good=counts.good[:num_lanes, :-1], latency=counts.latency[:num_lanes, :-1]
     )

@@ -126,7 +126,7 @@ def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelC
         shape,
         num_groups,
         arrival,
-        model,
+        model[: len(workload)],
         deadline,
         [[t.sum() for t in s] for s in stages],
         model_type,

@@ -40,10 +40,14 @@ class Lane:
 
     def block_key(self) -> Hashable:
         """Lanes with equal keys can share a block."""
+        return self.width_key(), self.num_groups
+
+    def width_key(self) -> Hashable:
+        """Lanes with equal keys could share a block if they had equally many groups."""
         problem = self.problem
         types = tuple(model.type for model in problem.models)
         shared = id(self.workload), self.counted, id(problem.profile), problem.rules, types
-        return *shared, self.num_groups, self.num_clocks
+        return *shared, self.num_clocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,6 @@ from beta_jax.simulator.layout import (
 
 Array = jax.Array
 I64 = jnp.int64
-MAX_DENSE_CLOCKS = 512
-"""Above this many clocks per lane, single elements are gathered and scattered; below, whole arrays
-are masked. The first costs per lane and stage, the second per clock, but eight lanes at once."""
 
 
 class _Pending(NamedTuple):
@@ -42,12 +39,12 @@ class _Pending(NamedTuple):
     tally: Array  # 1 if it counts, + 2^32 if it also was good
     last: Array  # packed clock of the group's last stage, unchanged if the request was rejected
     served_by: Array  # the same group if the request was accepted
-    earlier: tuple[Array, ...]  # clocks of the earlier stages (none where these are scattered)
+    earlier: tuple[Array, ...]  # clocks of the earlier stages
 
 
 class _State(NamedTuple):
     last: Array  # int64 [group, lane], packed clock of the last stage
-    earlier: Any  # tuple of int64 [group, lane] per earlier stage; or int64 [stage, group, lane]
+    earlier: tuple[Array, ...]  # int64 [group, lane] per earlier stage
     pending: _Pending
     turn: Array  # int64 [models + 1, lane] the group served last (round robin only)
     good: Array
@@ -85,16 +82,15 @@ def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]
     return after
 
 
-def _write(state: _State) -> tuple[Array, Any, Array]:
+def _write(state: _State) -> tuple[Array, tuple[Array, ...], Array]:
     """`last`, `earlier` and `group_counts` with what is pending written."""
     group_index = jnp.arange(state.last.shape[0], dtype=I64)[:, None]
     last, earlier, pending = state.last, state.earlier, state.pending
     dispatched = group_index == pending.group
-    if pending.earlier:
-        served = group_index == pending.served_by
-        earlier = tuple(
-            jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
-        )
+    served = group_index == pending.served_by
+    earlier = tuple(
+        jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
+    )
     counts = state.group_counts + jnp.where(dispatched, pending.tally, 0)
     return jnp.where(dispatched, pending.last, last), earlier, counts
 
@@ -102,9 +98,7 @@ def _write(state: _State) -> tuple[Array, Any, Array]:
 def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     num_groups, num_lanes = block.config.shape
     bits = shape.config_bits + (num_groups - 1).bit_length()
-    dense = isinstance(state.earlier, tuple)
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
-    lane_index = jnp.arange(num_lanes)
     t, model = block.arrival[i], block.model[i]
     row = functools.partial(lax.dynamic_index_in_dim, index=model, axis=0, keepdims=False)
     cost_rows = block.latency[block.model_type[model]]  # [config, stage]
@@ -137,31 +131,20 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     def read(clock: Array) -> Array:
         return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
 
-    if dense:
-        clocks = [read(clock) for clock in earlier]
-    else:
-        index = jnp.arange(shape.num_clocks - 1)[:, None], jnp.maximum(group, 0), lane_index
-        gathered = earlier.at[index].get(mode="promise_in_bounds")
-        clocks = list(gathered)
+    clocks = [read(clock) for clock in earlier]
     clocks.append(key >> bits if shape.dispatch == Dispatch.EARLIEST_FREE else read(last >> bits))
     config = low & ((1 << shape.config_bits) - 1)
     after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
     latency = after[-1] + block.request_overhead - t
     good = has_host & (latency <= row(block.deadline))
 
-    if not dense:
-        earlier = earlier.at[index].set(
-            jnp.where(good, jnp.stack(after[:-1]), gathered),
-            mode="promise_in_bounds",
-            unique_indices=True,
-        )
     counted = (block.count_from <= i) & (i < block.count_to)
     pending = _Pending(
         group=group,
         tally=counted + ((good & counted).astype(I64) << 32),
         last=jnp.where(good, after[-1], clocks[-1]) << bits | low,
         served_by=jnp.where(good, group, -1),
-        earlier=tuple(after[:-1]) if dense else (),
+        earlier=tuple(after[:-1]),
     )
     turn = state.turn
     if shape.dispatch == Dispatch.ROUND_ROBIN:
@@ -192,7 +175,6 @@ def run_lanes(
     num_groups, num_lanes = block.config.shape
     num_rows = block.model_type.shape[0]
     stages = shape.num_clocks - 1
-    dense = num_groups * stages <= MAX_DENSE_CLOCKS
 
     def zeros(*dims: int, dtype: type = I64) -> Array:
         return jnp.zeros((*dims, num_lanes), dtype)
@@ -201,15 +183,13 @@ def run_lanes(
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
     state = _State(
         last=group_index << shape.config_bits | block.config.astype(I64),
-        earlier=tuple(zeros(num_groups) for _ in range(stages))
-        if dense
-        else zeros(stages, num_groups),
+        earlier=tuple(zeros(num_groups) for _ in range(stages)),
         pending=_Pending(
             group=zeros() - 1,
             tally=zeros(),
             last=zeros(),
             served_by=zeros() - 1,
-            earlier=tuple(zeros() for _ in range(stages * dense)),
+            earlier=tuple(zeros() for _ in range(stages)),
         ),
         turn=zeros(num_rows) - 1,
         good=zeros(num_rows),
