@@ -7,7 +7,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Cases:
         self._store, self._inputs, self._stopwatch = store, inputs, stopwatch
         sha256, fingerprint = functools.cache(_sha256), functools.cache(traces.fingerprint)
         self.key = functools.cache(lambda case: _key(case, sha256, fingerprint))
-        self._requests_per_s = 0.0
+        self._requests_per_s: dict[Hashable, float] = {}  # by kind of case
 
     def __getitem__(self, case: Case) -> Record:
         return self._store.records[self.key(case)]
@@ -69,7 +69,7 @@ class Cases:
         with tqdm(total=len(pending), unit="result", leave=False, disable=None) as bar:
             try:
                 for block in self._blocks(pending):
-                    calibrated = self._requests_per_s > 0
+                    calibrated = bool(self._requests_per_s)
                     seconds = self._run(block)
                     done += len(block)
                     bar.update(len(block))
@@ -89,23 +89,28 @@ class Cases:
         )
 
     def _blocks(self, pending: Iterable[Case]) -> Iterator[list[Case]]:
-        """Cases to run together: all policies of a scenario, of as many as time allows."""
+        """Cases to run together: all policies of a scenario, of as many as time allows.
+
+        How many that is, cases of the same kind tell, once some of them have run.
+        """
         by_traffic: dict[Service, dict[Service, list[Case]]] = {}
         for case in pending:
             by_scenario = by_traffic.setdefault(_tested_alike(case[1]), {})
             by_scenario.setdefault(case[1], []).append(case)
         block: list[Case] = []
         work, shared = 0.0, True
+        last: Hashable = None
         for by_scenario in by_traffic.values():
             for index, own in enumerate(by_scenario.values()):
                 share = shared and (index > 0 or not block)
                 seconds, most = (SHARED_BLOCK_S, math.inf) if share else (BLOCK_S, REQUESTS_AT_ONCE)
-                limit = min(self._requests_per_s * seconds or FIRST_BLOCK, most)
-                if block and work + self._work(own) > limit:
+                kind = _kind(own)
+                limit = min(self._requests_per_s.get(kind, 0.0) * seconds or FIRST_BLOCK, most)
+                if block and (kind != last or work + self._work(own) > limit):
                     yield block
                     block, work, share = [], 0.0, True
                 block += own
-                work, shared = work + self._work(own), share
+                work, shared, last = work + self._work(own), share, kind
         if block:
             yield block
 
@@ -144,7 +149,8 @@ class Cases:
             self._store.add(records)
         compiled = self._stopwatch.parts.get("compile", 0.0) - compiled
         seconds = max(time.perf_counter() - begin - compiled, 1e-3)
-        self._requests_per_s = max(self._work(block) / seconds, 1.0)
+        kind = _kind(case for case in block if case[1] == block[0][1])
+        self._requests_per_s[kind] = max(self._work(block) / seconds, 1.0)
         return seconds
 
     def _predict(self, block: Sequence[Case], seconds: float, rest: Sequence[Case]) -> None:
@@ -179,6 +185,12 @@ def _key(case: Case, sha256: Callable[[Path], str], fingerprint: Callable[..., s
         fields["trace"] = fingerprint(input_path(scenario.trace), completed=scenario.complete)
     versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
     return digest({"policy": policy, "scenario": fields, **versions})
+
+
+def _kind(cases: Iterable[Case]) -> Hashable:
+    """Of the cases of a scenario: equal where searches take about as long for each request."""
+    cases = list(cases)
+    return tuple(policy for policy, _ in cases), cases[0][1].model_types
 
 
 def _tested_alike(scenario: Service) -> Service:

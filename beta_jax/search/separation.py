@@ -28,7 +28,7 @@ SIMILAR = 0.38
 IMBALANCES = (1.0, 0.5, 0.3, 0.2, 0.1)
 """Bounds on a division's imbalance, tightened until fewer than `FEW_DIVISIONS` are left."""
 FEW_DIVISIONS = 100
-AT_ONCE = 4
+AT_ONCE = 2
 """Divisions that are searched together; what is learnt of them rules out others."""
 ROUNDING = 1e-9
 """Scores of shares add up to that of the division, but for rounding, which is far less."""
@@ -51,9 +51,9 @@ def mp_search_sep(instances: Instances) -> list[Result]:
         _Divisions(problem, workload, together.score)
         for (problem, workload), together in zip(instances, joined, strict=True)
     ]
-    while open_shares := [(i, share) for i, plan in enumerate(plans) for share in plan.to_search()]:
-        found = search_partitions([_share(*instances[i], *share) for i, share in open_shares])
-        for (i, share), result in zip(open_shares, found, strict=True):
+    while wanted := [(i, share) for i, plan in enumerate(plans) for share in plan.to_search()]:
+        found = search_partitions([_share(*instances[i], *share) for i, share in wanted])
+        for (i, share), result in zip(wanted, found, strict=True):
             plans[i].found[share] = result
 
     tried = [(i, placement) for i, plan in enumerate(plans) for placement in plan.winners()]
