@@ -7,7 +7,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,11 @@ class Cases:
             try:
                 for block in self._blocks(pending):
                     calibrated = bool(self._requests_per_s)
-                    seconds = self._run(block)
+                    seconds, placing_s = self._run(block)
                     done += len(block)
                     bar.update(len(block))
                     if not calibrated:
-                        self._predict(block, seconds, pending[done:])
+                        self._predict(block, seconds, placing_s, pending[done:])
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(self._what_is_kept(cases)) from None
 
@@ -114,8 +114,10 @@ class Cases:
         if block:
             yield block
 
-    def _run(self, block: Sequence[Case]) -> float:
-        """Compute and store a block; returns the seconds it took, without compiling."""
+    def _run(self, block: Sequence[Case]) -> tuple[float, dict[str, float]]:
+        """Compute and store a block; returns the seconds it took, without compiling, and those of
+        each policy.
+        """
         begin, compiled = time.perf_counter(), self._stopwatch.parts.get("compile", 0.0)
         with self._stopwatch.part("workloads"):
             inputs = self._inputs.workloads(scenario for _, scenario in block)
@@ -126,11 +128,14 @@ class Cases:
                     "its rate higher"
                 )
         placed: dict[Case, Result] = {}
+        placing_s: dict[str, float] = {}
         for policy in dict.fromkeys(policy for policy, _ in block):
             own = [case for case in block if case[0] == policy]
             problems, train, _ = zip(*(inputs[scenario] for _, scenario in own), strict=True)
+            before = self._stopwatch.parts.get("place", 0.0)
             with self._stopwatch.part("place"):
                 placed |= zip(own, place_batch(policy, problems, train), strict=True)
+            placing_s[policy] = self._stopwatch.parts["place"] - before
         records = {}
         for own in _chunks(block, inputs):
             problems, _, test = zip(*(inputs[scenario] for _, scenario in own), strict=True)
@@ -151,25 +156,40 @@ class Cases:
         seconds = max(time.perf_counter() - begin - compiled, 1e-3)
         kind = _kind(case for case in block if case[1] == block[0][1])
         self._requests_per_s[kind] = max(self._work(block) / seconds, 1.0)
-        return seconds
+        return seconds, placing_s
 
-    def _predict(self, block: Sequence[Case], seconds: float, rest: Sequence[Case]) -> None:
-        """Say how long the rest takes, if that is long, from the block that was measured."""
-        scale = self._all_traffic(rest) / max(self._all_traffic(block), 1.0)
-        if scale * seconds < forecast.LONG_S:
-            return
-        events = simulations = 0.0
-        for case in block:
-            searched = self[case]["num_simulations"]
-            train, test = self._inputs.num_requests(case[1])
-            simulations += searched + 1
-            events += searched * train + test
-        speed = events / seconds
-        print(forecast.predict(len(rest), simulations * scale, events * scale, speed), flush=True)
+    def _predict(
+        self,
+        block: Sequence[Case],
+        seconds: float,
+        placing_s: Mapping[str, float],
+        rest: Sequence[Case],
+    ) -> None:
+        """Say how long the rest takes, if that is long, from the block that was measured.
 
-    def _all_traffic(self, cases: Iterable[Case]) -> float:
-        """Requests of training and test traffic."""
-        return sum(sum(self._inputs.num_requests(scenario)) for _, scenario in cases)
+        A policy takes time for training requests, the remainder of the work for those of the test.
+        """
+        _, tested = self._traffic(block, None)
+        _, events = self._traffic(rest, None)
+        total = max(seconds - sum(placing_s.values()), 0.0) * events / max(tested, 1.0)
+        simulations = float(len(rest))
+        for policy in dict.fromkeys(policy for policy, _ in rest):
+            alike = [case for case in block if case[0] == policy] or block
+            searched = [self[case]["num_simulations"] for case in alike]
+            trained, _ = self._traffic(alike, None)
+            to_train, _ = self._traffic(rest, policy)
+            of_policy_s = placing_s.get(policy, sum(placing_s.values()))
+            total += of_policy_s * to_train / max(trained, 1.0)
+            mean = sum(searched) / len(searched)
+            simulations += mean * sum(case[0] == policy for case in rest)
+            events += mean * to_train
+        if total >= forecast.LONG_S:
+            print(forecast.predict(len(rest), simulations, events, total), flush=True)
+
+    def _traffic(self, cases: Iterable[Case], policy: str | None) -> tuple[float, float]:
+        """Requests of training and of test traffic, of one policy or of all."""
+        sizes = [self._inputs.num_requests(s) for p, s in cases if policy in (None, p)]
+        return sum(train for train, _ in sizes), sum(test for _, test in sizes)
 
     def _work(self, cases: Iterable[Case]) -> float:
         return sum(self._inputs.num_requests(scenario)[1] for _, scenario in cases)

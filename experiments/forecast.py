@@ -72,9 +72,9 @@ def announce(num_cases: int, num_stored: int, sizes: Sizes, at_once: float) -> s
     )
 
 
-def predict(num_cases: int, num_simulations: float, num_events: float, events_per_s: float) -> str:
-    """The line after the first block, which has measured the rate."""
+def predict(num_cases: int, num_simulations: float, num_events: float, seconds: float) -> str:
+    """The line after the first block, which has measured how long policies take."""
     return (
         f"{num_cases} results to go: some {num_simulations:.3g} simulations of {num_events:.3g} "
-        f"events, {num_events / events_per_s:.0f} s at {events_per_s / 1e6:.3g} million events/s"
+        f"events, {seconds:.0f} s at {num_events / max(seconds, 1e-9) / 1e6:.3g} million events/s"
     )
