@@ -91,7 +91,7 @@ class Cases:
     def _blocks(self, pending: Iterable[Case]) -> Iterator[list[Case]]:
         """Cases to run together: all policies of a scenario, of as many as time allows.
 
-        How many that is, cases of the same kind tell, once some of them have run.
+        How many that is, those of the same kind tell, once some of them have run.
         """
         by_traffic: dict[Service, dict[Service, list[Case]]] = {}
         for case in pending:
@@ -104,7 +104,7 @@ class Cases:
             for index, own in enumerate(by_scenario.values()):
                 share = shared and (index > 0 or not block)
                 seconds, most = (SHARED_BLOCK_S, math.inf) if share else (BLOCK_S, REQUESTS_AT_ONCE)
-                kind = _kind(own)
+                kind = _kind(own[0][1])
                 limit = min(self._requests_per_s.get(kind, 0.0) * seconds or FIRST_BLOCK, most)
                 if block and (kind != last or work + self._work(own) > limit):
                     yield block
@@ -154,8 +154,7 @@ class Cases:
             self._store.add(records)
         compiled = self._stopwatch.parts.get("compile", 0.0) - compiled
         seconds = max(time.perf_counter() - begin - compiled, 1e-3)
-        kind = _kind(case for case in block if case[1] == block[0][1])
-        self._requests_per_s[kind] = max(self._work(block) / seconds, 1.0)
+        self._requests_per_s[_kind(block[0][1])] = max(self._work(block) / seconds, 1.0)
         return seconds, placing_s
 
     def _predict(
@@ -207,10 +206,9 @@ def _key(case: Case, sha256: Callable[[Path], str], fingerprint: Callable[..., s
     return digest({"policy": policy, "scenario": fields, **versions})
 
 
-def _kind(cases: Iterable[Case]) -> Hashable:
-    """Of the cases of a scenario: equal where searches take about as long for each request."""
-    cases = list(cases)
-    return tuple(policy for policy, _ in cases), cases[0][1].model_types
+def _kind(scenario: Service) -> Hashable:
+    """Equal where searches take about as long for each request."""
+    return scenario.model_types, scenario.trace if isinstance(scenario, Replayed) else None
 
 
 def _tested_alike(scenario: Service) -> Service:
