@@ -68,7 +68,11 @@ def engine(case: dict):
         stage_ticks = np.repeat(stage_ticks, 2, axis=1)  # one clock: total and bottleneck
     models, groups, lanes = case["hosted"].shape
     blocks = []
-    at_once = MAX_LANES if min(lanes, MAX_LANES) >= worth_a_block(groups, num_stages) else 1
+    at_once = (
+        MAX_LANES
+        if min(lanes, MAX_LANES) >= worth_a_block(groups, num_stages, len(case["arrival"]))
+        else 1
+    )
     for start in range(0, lanes, at_once):
         hosted = case["hosted"][..., start : start + at_once]
         real, width = hosted.shape[2], num_lanes_padded(hosted.shape[2])

@@ -72,9 +72,10 @@ class Scorer:
 
         def run(task: tuple[tuple[BlockShape, Block], int]) -> list[NDArray[np.int64]]:
             (shape, block), start = task
+            requests = int(block.num_requests)
             part = slice(start, start + MAX_LANES)
             rows = block.hosted.shape[1]
-            together = len(hosted[part]) >= worth_a_block(rows, shape.num_clocks)
+            together = len(hosted[part]) >= worth_a_block(rows, shape.num_clocks, requests)
             num_hosts = 0 if together else num_hosts_padded(self._most_hosts, rows)
             shape = shape._replace(num_hosts=num_hosts)
             own, count = (hosted[part], config[part]), len(hosted[part])

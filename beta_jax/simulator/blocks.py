@@ -24,6 +24,8 @@ from beta_jax.types import (
 MAX_LANES = 64
 """Lanes of a block: enough to fill the vector units, few enough for clocks to stay in L1 cache."""
 LANE_BUCKETS = (1, MAX_LANES)
+START_NS = 200_000
+"""What it takes to call the program of one lane and to make its lists of candidates."""
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
 MAX_GROUPS, MAX_STAGES = 256, 32
@@ -34,16 +36,18 @@ def num_lanes_padded(lanes: int) -> int:
     return next(bucket for bucket in LANE_BUCKETS if lanes <= bucket)
 
 
-def worth_a_block(num_groups: int, num_clocks: int) -> int:
+def worth_a_block(num_groups: int, num_clocks: int, num_requests: float = math.inf) -> int:
     """From how many lanes on a block is faster than one lane after the other; by measurement.
 
     Many lanes in lockstep take time for every clock of every group, but several lanes per
-    instruction; one lane takes time for what it needs. More than MAX_LANES: never.
+    instruction; one lane takes time for what it needs, and some to start. More than MAX_LANES:
+    never. num_requests: of a lane, infinite where starting costs nothing.
     """
     if jax.default_backend() != "cpu":
         return 2
     lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
-    one_lane_ns = 28 if num_clocks == 1 else 42 + 2 * num_clocks
+    one_lane_ns = START_NS / max(num_requests, 1)
+    one_lane_ns += 28 if num_clocks == 1 else 42 + 2 * num_clocks
     return math.ceil(MAX_LANES * lockstep_ns / one_lane_ns / (3 if backend.WIDE_VECTORS else 1))
 
 
@@ -64,7 +68,8 @@ def group_lanes(lanes: Sequence[Lane], max_lanes: int = MAX_LANES) -> list[list[
         by_key.setdefault(lane.block_key(), []).append(index)
     blocks = []
     for members in by_key.values():
-        enough = worth_a_block(lanes[members[0]].num_groups, lanes[members[0]].num_clocks)
+        first = lanes[members[0]]
+        enough = worth_a_block(first.num_groups, first.num_clocks, len(first.workload))
         for i in range(0, len(members), max_lanes):
             block = members[i : i + max_lanes]
             blocks += [block] if len(block) >= enough else [[index] for index in block]
