@@ -4,13 +4,13 @@
     python run.py --config sec3:two_models        # a panel group; --help lists them as variants
     python run.py --config sec3:rate --config.base_cv=1    # Poisson traffic: theory at every point
 
-Takes 125 s on 2 CPU cores shared with other work (74 s of CPU time), most of it for `cv`: 168 runs
-of two million requests. Expect for two models on two devices, pooled into a pipeline (Model
-Parallelism) against a device each (Simple Placement), without the overheads of the simulated
-system, a mean latency 1.258 +- 0.002 times as short for Poisson traffic (0.682 to 0.542 s; the
-paper says 1.3), 1.91 +- 0.02 times at CV 3 (1.9), and 6.1 +- 0.3 times with 80 % of the rate on one
-model (6.6); with them, 1.24, 1.86 and 6.9 +- 0.3. In the last case one queue is 95 % busy, so
-overheads and chance weigh heavily; theory says 6.065 and 6.899.
+Takes 70 s on 2 CPU cores, most of it for `cv`: 168 runs of two million requests, at the published
+twenty CVs and at 1, where theory has an answer. Expect for two models on two devices, pooled into a
+pipeline (Model Parallelism) against a device each (Simple Placement), without the overheads of the
+simulated system, a mean latency 1.258 +- 0.002 times as short for Poisson traffic (0.682 to 0.542
+s; the paper says 1.3), 1.91 +- 0.02 times at CV 3 (1.9), and 6.1 +- 0.3 times with 80 % of the rate
+on one model (6.6); with them, 1.24, 1.86 and 6.9 +- 0.3. In the last case one queue is 95 % busy,
+so overheads and chance weigh heavily; theory says 6.065 and 6.899.
 
 Eight models on eight devices: pooled, bert-2.6b has a mean latency of 0.55 s with 7 GiB a device,
 which otherwise takes four replicas on each (22 GiB). With 13 GiB, at 20 requests/s and CV 3, it is
