@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,14 @@ def mp_search_sep(instances: Instances) -> list[Result]:
         _Divisions(problem, workload, together.score)
         for (problem, workload), together in zip(instances, joined, strict=True)
     ]
+    searched: dict[Hashable, Result] = {}  # clusters of different sizes have shares in common
     while wanted := [(i, share) for i, plan in enumerate(plans) for share in plan.to_search()]:
-        found = search_partitions([_share(*instances[i], *share) for i, share in wanted])
-        for (i, share), result in zip(wanted, found, strict=True):
-            plans[i].found[share] = result
+        keys = [_key(*instances[i], *share) for i, share in wanted]
+        new = {key: own for key, own in zip(keys, wanted, strict=True) if key not in searched}
+        found = search_partitions([_share(*instances[i], *share) for i, share in new.values()])
+        searched |= zip(new, found, strict=True)
+        for key, (i, share) in zip(keys, wanted, strict=True):
+            plans[i].found[share] = searched[key]
 
     tried = [(i, placement) for i, plan in enumerate(plans) for placement in plan.winners()]
     scored = score_placements([instances[i] for i, _ in tried], [p for _, p in tried])
@@ -63,8 +67,8 @@ def mp_search_sep(instances: Instances) -> list[Result]:
         candidates = [r for (owner, _), r in zip(tried, scored, strict=True) if owner == i]
         candidates.append(together)
         best = max(candidates, key=lambda result: result.score)
-        searched = [*candidates, *plan.found.values()]
-        total = sum(result.num_simulations for result in searched)
+        made = [*candidates, *plan.found.values()]
+        total = sum(result.num_simulations for result in made)
         results.append(dataclasses.replace(best, num_simulations=total))
     return results
 
@@ -133,6 +137,12 @@ def _join(parts: Iterable[Result]) -> Placement:
 def _share(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Share:
     cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
     return dataclasses.replace(problem, cluster=cluster), workload, bucket
+
+
+def _key(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Hashable:
+    """Equal where a share is the same search."""
+    cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
+    return problem.models, problem.rules, id(problem.profile), id(workload), cluster, bucket
 
 
 def make_buckets(problem: Problem) -> list[Bucket]:

@@ -19,8 +19,6 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Run the panel groups asked for; print their tables and write them."""
     with stopwatch.imports():
         from experiments.sec3 import groups
-    for name in FILES[1:]:  # what an earlier run made of other groups would not be of this config
-        (directory / name).unlink(missing_ok=True)
     for name, rows in groups.run(config, entry.open_store(directory), stopwatch):
         output.write(directory / f"{name}.csv", tables.to_csv(rows))
 
