@@ -29,6 +29,7 @@ from beta_jax.placement import weight_on_device
 from beta_jax.search import find_policy, greedy, published_score
 from beta_jax.search.greedy import GreedyTask, fill_greedily
 from beta_jax.search.scoring import Scorer
+from beta_jax.simulator import blocks
 
 import reference
 from instances import CONFIGS, make_profile, problems, workloads
@@ -148,8 +149,9 @@ def test_how_searches_share_blocks_changes_nothing():
 
 @pytest.mark.usefixtures("route")
 def test_searches_that_share_only_their_traffic(monkeypatch: pytest.MonkeyPatch):
-    """Equal traffic, but profiles of their own: no block is large, and no group is made up."""
+    """Lanes that were given more groups to share a block, and then run alone: none is made up."""
     monkeypatch.setattr(greedy, "worth_a_block", lambda *_: 4)
+    monkeypatch.setattr(blocks, "worth_a_block", lambda *_: blocks.MAX_LANES + 1)
     tasks = []
     for _ in range(6):
         problem, workload = planning_problem(devices=8)

@@ -31,9 +31,9 @@ class _State(NamedTuple):
 
 
 class _Costs(NamedTuple):
-    """Latencies by [type, config]; `starts` and `ends` of the stages of an idle group."""
+    """By model and configuration: when the stages of an idle group start and end."""
 
-    starts: Array  # int64 [.., stage]
+    starts: Array  # int64 [models + 1, config, stage]
     ends: Array
 
 
@@ -65,7 +65,6 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     bits = shape.config_bits + (num_groups - 1).bit_length()
     config_mask = (1 << shape.config_bits) - 1
     t, model = _at(block.arrival, i), _at(block.model, i)
-    kind = model
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
     own = _at(hosts, model)
@@ -76,8 +75,8 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     if shape.dispatch == Dispatch.EARLIEST_FINISH:
         config = order & config_mask
         clocks = jnp.concatenate([_at(state.earlier, own), order[:, None] >> bits], axis=1)
-        ready = (clocks - _at(costs.starts, kind, config)).max(axis=1)
-        finish = jnp.maximum(ready, t) + _at(costs.ends, kind, config)[:, -1]
+        ready = (clocks - _at(costs.starts, model, config)).max(axis=1)
+        finish = jnp.maximum(ready, t) + _at(costs.ends, model, config)[:, -1]
         order = jnp.where(own < num_groups, finish << bits | order & ((1 << bits) - 1), UNHOSTED)
     elif shape.dispatch == Dispatch.ROUND_ROBIN:
         after_last_turn = (own - _at(state.turn, model) - 1) % num_groups
@@ -90,7 +89,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
 
     # Service, should the request be accepted.
     config = low & config_mask
-    starts, ends = _at(costs.starts, kind, config), _at(costs.ends, kind, config)
+    starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
     own_last = key if shape.dispatch == Dispatch.EARLIEST_FREE else _at(state.last, group)
     ready = jnp.maximum(t, (own_last >> bits) - starts[-1])
     if shape.num_clocks > 1:
@@ -122,7 +121,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
         state.last.at[written].set(last, mode="promise_in_bounds"),
         earlier,
         turn,
-        state.good.at[model].add(good.astype(I64), mode="promise_in_bounds"),
+        state.good.at[model].add(good, mode="promise_in_bounds"),
         state.latency.at[model].add(good * latency, mode="promise_in_bounds"),
         state.group_counts.at[group].add(tally, mode="promise_in_bounds"),
         requests,
@@ -135,10 +134,8 @@ def run_lane(
     """Simulate the only lane of a block (under jit), see `kernel.run_block`."""
     num_groups, _ = block.config.shape
     num_rows, num_requests = block.model_type.shape[0], block.arrival.shape[0]
-    costs, hosts = (
-        _costs(shape, block.latency[block.model_type]),
-        _candidates(block, shape.num_hosts),
-    )
+    costs = _costs(shape, block.latency[block.model_type])
+    hosts = _candidates(block, shape.num_hosts)
     index = jnp.arange(num_groups, dtype=I64)
     requests = None
     if keep_requests:
