@@ -24,6 +24,7 @@ from beta_jax.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
 from beta_jax.profiles import ProfileError
+from beta_jax.search.branch import Share
 from beta_jax.search.instances import Training, as_list, as_one
 from beta_jax.search.moves import Codec, Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
@@ -97,7 +98,7 @@ def beta(
 
 def _starts(problem: Problem, workloads: Sequence[Workload]) -> tuple[list[Placement], int]:
     """Placements to start from, and the simulations that it took to find them."""
-    [filled] = fill_partitions([(problem, as_one(problem, workloads), None)])
+    filled = fill_partitions(Share(problem, as_one(problem, workloads)))
     starts = [result.static for result in filled]
     num_simulations = len(workloads) * sum(result.num_simulations for result in filled)
     try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
-import numpy as np
-
-from beta_jax.partition import Partition, enumerate_partitions, regular_partition
+from beta_jax.partition import regular_partition
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
+from beta_jax.search.branch import Candidates, Share, ShareSearch, explore
 from beta_jax.search.greedy import GreedyTask, fill_greedily
 from beta_jax.search.instances import Instances, fits_alone, memory_of_device, weight_table
 from beta_jax.search.result import Result, score_placements
-from beta_jax.types import ParallelConfig, Workload
-
-Share = tuple[Problem, Workload, tuple[int, ...] | None]
-"""A problem, its training workload, and which of its models to place (None: all)."""
+from beta_jax.types import ParallelConfig
 
 
 def mp_greedy(instances: Instances, *, stages: int) -> list[Result]:
@@ -53,41 +50,25 @@ def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
 def mp_search(instances: Instances) -> list[Result]:
     """Beta for models of one type: greedy placement on every group partition; the best score wins.
 
-    The first of equal scores wins (Algorithms 1 and 2).
+    The first of equal scores wins (Algorithms 1 and 2). Partitions that can not win are left out.
     """
-    return search_partitions([(problem, workload, None) for problem, workload in instances])
+    return search_partitions([Share(problem, workload) for problem, workload in instances])
 
 
 def search_partitions(shares: Sequence[Share]) -> list[Result]:
     """`mp_search` for each share of the models and the devices, all as lanes of shared programs."""
-    results = []
-    for filled in fill_partitions(shares):
-        best = max(filled, key=lambda result: result.score)
-        total = sum(result.num_simulations for result in filled)
-        results.append(Result(best.placement, best.score, total))
-    return results
-
-
-def fill_partitions(shares: Sequence[Share]) -> list[list[Result]]:
-    """For each share every usable group partition, in the published order, filled greedily."""
-    tasks = [
-        [
-            GreedyTask(problem, workload, partition, models)
-            for partition in _usable_partitions(problem, models)
-        ]
-        for problem, workload, models in shares
+    searches = [ShareSearch(share) for share in shares]
+    plans = [Candidates([[search]], [0.0]) for search in searches]
+    explore(plans)
+    return [
+        dataclasses.replace(search.best(), num_simulations=plan.num_simulations())
+        for search, plan in zip(searches, plans, strict=True)
     ]
-    filled = iter(fill_greedily(list(itertools.chain.from_iterable(tasks))))
-    return [list(itertools.islice(filled, len(own))) for own in tasks]
 
 
-def _usable_partitions(problem: Problem, models: tuple[int, ...] | None) -> list[Partition]:
-    """The partitions on which something fits; if there are none, one on which nothing does."""
-    partitions = enumerate_partitions(problem.cluster)
-    configs = sorted({config for partition in partitions for config in partition})
-    fits = fits_alone(problem, configs)[slice(None) if models is None else list(models)]
-    usable = {configs[c] for c in np.flatnonzero(fits.any(axis=0))}
-    return [p for p in partitions if not usable.isdisjoint(p)] or partitions[:1]
+def fill_partitions(share: Share) -> list[Result]:
+    """Every usable group partition of a share, in the published order, filled greedily."""
+    return fill_greedily([share.task(partition) for partition in share.partitions()])
 
 
 def _deal(problem: Problem) -> Placement:

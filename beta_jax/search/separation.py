@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from beta_jax.placement import Placement
 from beta_jax.problem import Problem
 from beta_jax.search.bound import ServedBound
+from beta_jax.search.branch import Candidates, Share, ShareSearch, explore
 from beta_jax.search.instances import Instances, nominal_rates
-from beta_jax.search.pipeline import Share, mp_search, search_partitions
+from beta_jax.search.pipeline import search_partitions
 from beta_jax.search.result import Result, score_counts, score_placements
 from beta_jax.types import Workload
 
@@ -28,10 +29,6 @@ SIMILAR = 0.38
 IMBALANCES = (1.0, 0.5, 0.3, 0.2, 0.1)
 """Bounds on a division's imbalance, tightened until fewer than `FEW_DIVISIONS` are left."""
 FEW_DIVISIONS = 100
-AT_ONCE = 2
-"""Divisions that are searched together; what is learnt of them rules out others."""
-ROUNDING = 1e-9
-"""Scores of shares add up to that of the division, but for rounding, which is far less."""
 
 Bucket = tuple[int, ...]
 """Models, by index."""
@@ -42,92 +39,41 @@ Division = tuple[tuple[Bucket, int], ...]
 def mp_search_sep(instances: Instances) -> list[Result]:
     """The best of `mp_search` on all models together and on every division among the buckets.
 
-    Each bucket is searched once per number of devices, and not at all where no division that it is
-    part of can win any more, which does not change what wins. Of equal scores the first wins, and
-    the joined placement only if it is strictly better. Needs nominal rates.
+    Each bucket is searched once per number of devices, and only where that may decide which one
+    wins. Of equal scores the first wins, and the joined placement only if it is strictly better.
+    Needs nominal rates.
     """
-    joined = mp_search(instances)
-    plans = [
-        _Divisions(problem, workload, together.score)
-        for (problem, workload), together in zip(instances, joined, strict=True)
+    plans = [_candidates(problem, workload) for problem, workload in instances]
+    explore(plans)
+    tried = [
+        (i, _join(share.best() for share in winner))
+        for i, plan in enumerate(plans)
+        for winner in plan.winners()
     ]
-    searched: dict[Hashable, Result] = {}  # clusters of different sizes have shares in common
-    while wanted := [(i, share) for i, plan in enumerate(plans) for share in plan.to_search()]:
-        keys = [_key(*instances[i], *share) for i, share in wanted]
-        new = {key: own for key, own in zip(keys, wanted, strict=True) if key not in searched}
-        found = search_partitions([_share(*instances[i], *share) for i, share in new.values()])
-        searched |= zip(new, found, strict=True)
-        for key, (i, share) in zip(keys, wanted, strict=True):
-            plans[i].found[share] = searched[key]
-
-    tried = [(i, placement) for i, plan in enumerate(plans) for placement in plan.winners()]
     scored = score_placements([instances[i] for i, _ in tried], [p for _, p in tried])
     results = []
-    for i, (plan, together) in enumerate(zip(plans, joined, strict=True)):
-        candidates = [r for (owner, _), r in zip(tried, scored, strict=True) if owner == i]
-        candidates.append(together)
-        best = max(candidates, key=lambda result: result.score)
-        made = [*candidates, *plan.found.values()]
-        total = sum(result.num_simulations for result in made)
+    for i, plan in enumerate(plans):
+        own = [result for (of, _), result in zip(tried, scored, strict=True) if of == i]
+        best = max(own, key=lambda result: result.score)
+        total = plan.num_simulations() + len(own)
         results.append(dataclasses.replace(best, num_simulations=total))
     return results
 
 
-class _Divisions:
-    """The balanced divisions of an instance, and what is known of the shares that they consist of.
-
-    Buckets do not affect each other, so a division scores what its shares do together: bounds on
-    those that were not searched, and the scores of those that were, bound a division.
-    """
-
-    def __init__(self, problem: Problem, workload: Workload, to_beat: float) -> None:
-        self.found: dict[tuple[Bucket, int], Result] = {}
-        self._to_beat = to_beat
-        buckets = make_buckets(problem)
-        self._divisions: list[Division] = []
-        self._balanced_first: list[Division] = []
-        if len(buckets) > 1:
-            self._divisions, imbalance = balanced_divisions(problem, buckets)
-            order = np.argsort(imbalance, kind="stable")
-            self._balanced_first = [self._divisions[i] for i in order]
-        bound = ServedBound(problem, workload)
-        self._bounds = {
-            share: float(score_counts(bound(*share), 0, len(workload), bound.replicas(*share)))
-            for share in dict.fromkeys(itertools.chain.from_iterable(self._divisions))
-        }
-
-    def to_search(self) -> list[tuple[Bucket, int]]:
-        """What the most promising divisions lack; nothing if it is known which ones win."""
-        could_win = [
-            division
-            for division in self._balanced_first
-            if self._score(division) >= self._best() - ROUNDING and not self._known(division)
-        ]
-        could_win.sort(key=self._score, reverse=True)
-        shares = dict.fromkeys(itertools.chain.from_iterable(could_win[:AT_ONCE]))
-        return [share for share in shares if share not in self.found]
-
-    def winners(self) -> list[Placement]:
-        """The placements of the best score, in the published order."""
-        return [
-            _join(self.found[share] for share in division)
-            for division in self._divisions
-            if self._known(division) and self._score(division) >= self._best() - ROUNDING
-        ]
-
-    def _known(self, division: Division) -> bool:
-        return all(share in self.found for share in division)
-
-    def _score(self, division: Division) -> float:
-        """The division's score, up to rounding, if it is known, else an upper bound."""
-        return sum(
-            self.found[share].score if share in self.found else self._bounds[share]
-            for share in division
-        )
-
-    def _best(self) -> float:
-        known = [self._score(division) for division in self._divisions if self._known(division)]
-        return max([self._to_beat, *known])
+def _candidates(problem: Problem, workload: Workload) -> Candidates:
+    """The balanced divisions, and the models together."""
+    buckets = make_buckets(problem)
+    divisions, imbalance = [], np.zeros(0)
+    if len(buckets) > 1:
+        divisions, imbalance = balanced_divisions(problem, buckets)
+    bound = ServedBound(problem, workload)
+    searches = {}
+    for share in dict.fromkeys(itertools.chain.from_iterable(divisions)):
+        most = score_counts(bound(*share), 0, len(workload), bound.replicas(*share))
+        searches[share] = ShareSearch(_share(problem, workload, *share), float(most))
+    candidates = [[searches[share] for share in division] for division in divisions]
+    together = [ShareSearch(Share(problem, workload))]
+    return Candidates([*candidates, together], np.append(imbalance, 0.0))
 
 
 def _join(parts: Iterable[Result]) -> Placement:
@@ -136,13 +82,7 @@ def _join(parts: Iterable[Result]) -> Placement:
 
 def _share(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Share:
     cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
-    return dataclasses.replace(problem, cluster=cluster), workload, bucket
-
-
-def _key(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Hashable:
-    """Equal where a share is the same search."""
-    cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
-    return problem.models, problem.rules, id(problem.profile), id(workload), cluster, bucket
+    return Share(dataclasses.replace(problem, cluster=cluster), workload, bucket)
 
 
 def make_buckets(problem: Problem) -> list[Bucket]:
