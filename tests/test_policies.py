@@ -30,9 +30,7 @@ from beta_jax import (
     simulate,
     synthesize,
 )
-from beta_jax.search import attainment_bound, separation
 from beta_jax.search.ilp import plan_pipelines, plan_replicas
-from beta_jax.search.pipeline import search_partitions
 from beta_jax.search.replication import cut_windows
 from beta_jax.search.separation import balanced_divisions, divide, make_buckets
 
@@ -260,61 +258,6 @@ def test_only_balanced_divisions_are_tried(problem: Problem):
     share = rates[list(buckets[0])].sum() / rates.sum()
     for (_, slow), (_, fast) in divisions:
         assert abs(slow / 0.4 / (slow / 0.4 + fast / 0.1) - share) < 0.5
-
-
-def test_no_share_scores_more_than_its_bound(workload: Workload):
-    """Nor does a model that nobody asks for take room in the bound from one that is."""
-    rare = Workload.from_seconds([1.0, 1.0, 2.0], [5, -1, 5])
-    nobody = Workload(np.zeros(0), np.zeros(0))
-    for traffic, slo_s in itertools.product((workload, rare, nobody), (0.5, 2.0, math.inf)):
-        for devices, memory in ((3, 1.0), (5, 2.0)):
-            variant = mixed_problem(devices, memory, slo_s)
-            plan = separation._Divisions(variant, traffic, -math.inf)
-            shares = list(plan._bounds)
-            made = [separation._share(variant, traffic, *share) for share in shares]
-            for share, found in zip(shares, search_partitions(made), strict=True):
-                assert found.score <= plan._bounds[share] + 1e-12
-    one = dataclasses.replace(mixed_problem(1, 1.0), models=mixed_problem().models[:2])
-    assert attainment_bound(one, Workload.from_seconds([1.0], [1])) == 1
-
-
-def test_shares_are_searched_only_where_they_can_win(workload: Workload):
-    """With few devices much is lost in a bucket that has too few of them: nothing else matters."""
-    variant = mixed_problem(7, slo_s=0.7)
-    joined = place("mp-search", variant, workload)
-    plan = separation._Divisions(variant, workload, joined.score)
-    while shares := plan.to_search():
-        made = [separation._share(variant, workload, *share) for share in shares]
-        plan.found |= zip(shares, search_partitions(made), strict=True)
-    assert 0 < len(plan.found) < len(plan._bounds)
-
-
-def test_separation_is_the_best_division(problem: Problem, workload: Workload):
-    """Leaving out divisions by their bound changes nothing; the joined one wins if better."""
-    for devices, slo_s in ((4, 1.0), (6, 0.7), (7, 2.0)):
-        variant = mixed_problem(devices, slo_s=slo_s)
-        joined = place("mp-search", variant, workload)
-        best, winner = joined.score, joined.placement
-        for division in balanced_divisions(variant, make_buckets(variant))[0]:
-            parts = search_partitions(
-                [
-                    (
-                        dataclasses.replace(variant, cluster=Cluster(n, memory_bytes=3.0)),
-                        workload,
-                        bucket,
-                    )
-                    for bucket, n in division
-                ]
-            )
-            groups = tuple(g for part in parts for g in part.placement.groups)
-            tally = simulate(variant, Placement(groups), workload)
-            score = tally.attainment[0] - tally.latency_mean_all_s[0] / 1e4
-            score += Placement(groups).num_replicas / 1e6
-            if score > best + 1e-12 or (winner == joined.placement and score >= best - 1e-12):
-                best, winner = score, Placement(groups)
-        result = place("mp-search-sep", variant, workload)
-        assert result.score == pytest.approx(best, abs=1e-12)
-        assert result.placement == winner
 
 
 def test_integer_programs_prefer_busy_models_and_report_their_gap(workload: Workload):

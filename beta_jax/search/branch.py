@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +21,11 @@ from beta_jax.search.greedy import GreedyTask, fill_greedily
 from beta_jax.search.instances import fits_alone
 from beta_jax.search.partition_bound import PartitionBound
 from beta_jax.search.result import Result
-from beta_jax.types import Workload
+from beta_jax.types import ParallelConfig, Workload
 
 LONG = 2**14
 """With so many requests it takes longer to fill a partition than to bound it."""
-AT_ONCE, AT_ONCE_SHORT = 4, 24
+AT_ONCE, AT_ONCE_SHORT = 8, 24
 """How many partitions to fill before looking what they rule out, if their shares have all models.
 Of long workloads enough for a few cores, of short ones enough for large blocks."""
 ROUNDING = 1e-9
@@ -63,9 +63,9 @@ class Share(NamedTuple):
 class ShareSearch:
     """What is known of a share's partitions.
 
-    score: the share's if it is known, else an upper bound. filled: results, by index of a
-    partition. unknown: indices of those that may yet be the first with the best score, the most
-    promising ones first.
+    score: the share's if it is known, else an upper bound. bounds: on the scores of partitions.
+    filled: results, by index of a partition. unknown: indices of those that may yet be the first
+    with the best score, the most promising ones first.
     """
 
     def __init__(self, share: Share, most: float = math.inf) -> None:
@@ -75,13 +75,13 @@ class ShareSearch:
         self.is_bounded = len(share.workload) < LONG
         asked = np.isin(share.workload.model, share.indices())
         self.effort = 1.0 if share.models is None else float(asked.mean()) if len(asked) else 0.0
-        self._bounds = [most] * len(self.partitions)
+        self.bounds = [most] * len(self.partitions)
         self._update()
 
     def bound(self, bound: PartitionBound) -> None:
         models = self.share.indices()
         tighter = [bound(partition, models) for partition in self.partitions]
-        self._bounds = [min(pair) for pair in zip(self._bounds, tighter, strict=True)]
+        self.bounds = [min(pair) for pair in zip(self.bounds, tighter, strict=True)]
         self.is_bounded = True
         self._update()
 
@@ -96,9 +96,9 @@ class ShareSearch:
     def _update(self) -> None:
         best = max((result.score for result in self.filled.values()), default=-math.inf)
         rest = [i for i in range(len(self.partitions)) if i not in self.filled]
-        self.score = max([best, *(self._bounds[i] for i in rest)])
-        able = [i for i in rest if self._bounds[i] >= best - ROUNDING]
-        self.unknown = sorted(able, key=lambda i: -self._bounds[i])
+        self.score = max([best, *(self.bounds[i] for i in rest)])
+        able = [i for i in rest if self.bounds[i] >= best - ROUNDING]
+        self.unknown = sorted(able, key=lambda i: -self.bounds[i])
 
 
 Candidate = Sequence[ShareSearch]
@@ -110,10 +110,10 @@ class Candidates:
     doubt: [candidate], by which equally promising ones are ordered, the least doubtful first.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], doubt: Sequence[float]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], doubt: Iterable[float]) -> None:
         self.shares = list(dict.fromkeys(itertools.chain.from_iterable(candidates)))
         self._candidates = candidates
-        self._by_doubt = [candidates[i] for i in np.argsort(doubt, kind="stable")]
+        self._by_doubt = [candidates[i] for i in np.argsort(list(doubt), kind="stable")]
 
     def wanted(self, bounds: _Bounds) -> list[tuple[ShareSearch, int]]:
         """Which partitions to fill next; nothing if it is known what wins."""
@@ -130,8 +130,10 @@ class Candidates:
         for candidate in itertools.takewhile(_is_bounded, hopeful):
             for share in candidate:
                 at_once = AT_ONCE if len(share.share.workload) >= LONG else AT_ONCE_SHORT
+                others = _score([other for other in candidate if other is not share])
                 for index in share.unknown:
-                    if effort < at_once and (share, index) not in found:
+                    may_win = share.bounds[index] + others >= self._best() - ROUNDING
+                    if may_win and effort < at_once and (share, index) not in found:
                         found[share, index] = None
                         effort += share.effort
         return list(found)
@@ -145,8 +147,11 @@ class Candidates:
         return sum(result.num_simulations for result in filled)
 
     def _able_to_win(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        best = max((_score(c) for c in candidates if _is_known(c)), default=-math.inf)
+        best = self._best()
         return [c for c in candidates if _score(c) >= best - ROUNDING]
+
+    def _best(self) -> float:
+        return max((_score(c) for c in self._candidates if _is_known(c)), default=-math.inf)
 
 
 def _score(candidate: Candidate) -> float:
@@ -165,7 +170,7 @@ class _Bounds:
     """A `PartitionBound` for every traffic, made when it is first needed."""
 
     def __init__(self, shares: Sequence[ShareSearch]) -> None:
-        self._configs: dict[Hashable, set] = {}
+        self._configs: dict[Hashable, set[ParallelConfig]] = {}
         for own in shares:
             configs = self._configs.setdefault(own.share.traffic_key(), set())
             configs.update(itertools.chain.from_iterable(own.partitions))

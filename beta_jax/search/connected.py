@@ -106,15 +106,14 @@ def _simulate(
 
 def _only(block: Block, models: NDArray[np.bool_]) -> Block:
     """The block with the requests of these models."""
-    kept = np.append(models, False)[block.model[: block.num_requests]]
-    total = int(np.count_nonzero(kept))
-    padded = padded_size(total, *REQUEST_BUCKET)
+    kept = np.flatnonzero(np.append(models, False).take(block.model[: block.num_requests]))
+    padded = padded_size(len(kept), *REQUEST_BUCKET)
     changed: dict[str, Any] = {
         "arrival": np.zeros(padded, np.int64),
         "model": np.zeros(padded, np.int32),
-        "num_requests": np.int32(total),
-        "count_to": np.int32(total),
+        "num_requests": np.int32(len(kept)),
+        "count_to": np.int32(len(kept)),
     }
-    np.compress(kept, block.arrival[: len(kept)], out=changed["arrival"][:total])
-    np.compress(kept, block.model[: len(kept)], out=changed["model"][:total])
+    for name in ("arrival", "model"):  # clipping is faster than to check what can not be wrong
+        getattr(block, name).take(kept, out=changed[name][: len(kept)], mode="clip")
     return block._replace(**changed)

@@ -96,11 +96,16 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
     own = lanes
     lanes, blocks = _share_blocks(own)
     # The longest first, so that no core is left with one at the end.
-    blocks.sort(key=lambda members: -len(lanes[members[0]].workload) * lanes[members[0]].num_groups)
+    blocks.sort(key=lambda members: -_effort(lanes[members[0]]))
     results: dict[int, Result] = {}
     for members, found in zip(blocks, run_parallel(run, blocks), strict=True):
         results.update(zip(members, found, strict=True))
     return [results[i] for i in range(len(tasks))]
+
+
+def _effort(lane: Lane) -> int:
+    """Grows with how long a simulation takes: what is done for every request, then for groups."""
+    return len(lane.workload) * (64 * lane.num_clocks + lane.num_groups)
 
 
 def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -60,7 +61,7 @@ class PartitionBound:
         """At most what a placement of these models on the partition's groups scores."""
         groups = Counter(partition)
         column = np.array([self._configs.index(config) for config in groups])
-        rows = np.array(models)[:, None]
+        rows = np.array(models, np.int64)[:, None]
         # How many groups of each configuration host a model, [option, config]. Beyond those that
         # are simulated, value and price are linear, so that none or all of the rest is best.
         counts = (sorted({*range(min(n, REPLICAS + 1) + 1), n}) for n in groups.values())
@@ -89,8 +90,7 @@ class PartitionBound:
         On 0 to REPLICAS groups, and at last on any number of them.
         """
         served = np.zeros((*self._weight.shape, REPLICAS + 2), np.int64)
-        at_once = MAX_GROUPS // REPLICAS
-        lanes = list(self._lanes(problem, workload, at_once))
+        lanes = list(self._lanes(problem, workload))
         rules = dataclasses.replace(problem.rules, dispatch=Dispatch.EARLIEST_FREE)
         most = max(placement.num_devices for *_, placement, _ in lanes)
         cluster = dataclasses.replace(problem.cluster, num_devices=most)
@@ -102,11 +102,13 @@ class PartitionBound:
         return served
 
     def _lanes(
-        self, problem: Problem, workload: Workload, at_once: int
+        self, problem: Problem, workload: Workload
     ) -> Iterator[tuple[int, int, Placement, Workload]]:
         """Index of a configuration, number of groups for each model, a placement, its requests."""
-        for start in range(0, len(problem.models), at_once):
-            models = range(start, min(start + at_once, len(problem.models)))
+        num_models = len(problem.models)
+        at_once = math.ceil(num_models / math.ceil(num_models * REPLICAS / MAX_GROUPS))
+        for start in range(0, num_models, at_once):
+            models = range(start, min(start + at_once, num_models))
             kept = (workload.model >= models.start) & (workload.model < models.stop)
             own = workload if kept.all() else Workload(workload.arrival[kept], workload.model[kept])
             for c, config in enumerate(self._configs):

@@ -63,7 +63,8 @@ def mp_search_sep(instances: Instances) -> list[Result]:
 def _candidates(problem: Problem, workload: Workload) -> Candidates:
     """The balanced divisions, and the models together."""
     buckets = make_buckets(problem)
-    divisions, imbalance = [], np.zeros(0)
+    divisions: list[Division] = []
+    imbalance = np.zeros(0)
     if len(buckets) > 1:
         divisions, imbalance = balanced_divisions(problem, buckets)
     bound = ServedBound(problem, workload)
