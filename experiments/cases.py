@@ -70,7 +70,7 @@ class Cases:
             try:
                 for block in self._blocks(pending):
                     calibrated = bool(self._requests_per_s)
-                    seconds, placing_s = self._run(block)
+                    seconds, placing_s = self._run(block, bar.set_postfix_str)
                     done += len(block)
                     bar.update(len(block))
                     if not calibrated:
@@ -114,9 +114,11 @@ class Cases:
         if block:
             yield block
 
-    def _run(self, block: Sequence[Case]) -> tuple[float, dict[str, float]]:
+    def _run(
+        self, block: Sequence[Case], say: Callable[[str], None]
+    ) -> tuple[float, dict[str, float]]:
         """Compute and store a block; returns the seconds it took, without compiling, and those of
-        each policy.
+        each policy. say: is told what is being done.
         """
         begin, compiled = time.perf_counter(), self._stopwatch.parts.get("compile", 0.0)
         with self._stopwatch.part("workloads"):
@@ -131,11 +133,13 @@ class Cases:
         placing_s: dict[str, float] = {}
         for policy in dict.fromkeys(policy for policy, _ in block):
             own = [case for case in block if case[0] == policy]
+            say(f"placing: {policy} {len(own)}x")
             problems, train, _ = zip(*(inputs[scenario] for _, scenario in own), strict=True)
             before = self._stopwatch.parts.get("place", 0.0)
             with self._stopwatch.part("place"):
                 placed |= zip(own, place_batch(policy, problems, train), strict=True)
             placing_s[policy] = self._stopwatch.parts["place"] - before
+        say("simulating")
         records = {}
         for own in _chunks(block, inputs):
             problems, _, test = zip(*(inputs[scenario] for _, scenario in own), strict=True)

@@ -49,6 +49,23 @@ def make_profile(
     return Profile.from_dict({"format": "beta_jax.profile", "version": 1, "types": types})
 
 
+def mixed_problem(devices: int = 6, memory: float = 3.0, slo_s: float = 1.0) -> Problem:
+    """Six models of a fast and a slow type; three fit a device; stages cost 5 % more than parts."""
+    types = {
+        kind: {
+            ParallelConfig(op, pp): [latency_s / op / pp * (1.05 if pp > 1 else 1.0)] * pp
+            for op in (1, 2)
+            for pp in (1, 2, 4)
+        }
+        for kind, latency_s in (("fast", 0.1), ("slow", 0.4))
+    }
+    models = tuple(
+        Model(f"{kind}-{i}", kind, slo_s, rate_rps=4.0 / (i + 1), cv=3.0)
+        for i, kind in enumerate(("slow", "fast") * 3)
+    )
+    return Problem(models, Cluster(devices, memory_bytes=memory), make_profile(types))
+
+
 class Instance(NamedTuple):
     problem: Problem
     placement: Placement | Schedule

@@ -32,6 +32,7 @@ from beta_jax.search.partition_bound import REPLICAS, PartitionBound
 from beta_jax.search.pipeline import fill_partitions, search_partitions
 from beta_jax.search.result import score_counts
 from beta_jax.search.separation import balanced_divisions, make_buckets
+from beta_jax.search.work_bound import served_together
 
 from instances import CONFIGS, make_profile, problems, workloads
 
@@ -59,7 +60,6 @@ def test_no_placement_scores_more_than_its_partitions_bound(data: st.DataObject)
     memory = data.draw(st.sampled_from((0.5, 1.0, 2.0)))
     problem = dataclasses.replace(problem, cluster=Cluster(64, memory_bytes=memory))
     workload = data.draw(workloads(3))
-    bound = PartitionBound(problem, workload, CONFIGS)
     groups = st.tuples(
         st.sampled_from(CONFIGS), st.sets(st.integers(0, 2), max_size=int(memory)).map(sorted)
     )
@@ -70,8 +70,10 @@ def test_no_placement_scores_more_than_its_partitions_bound(data: st.DataObject)
     score = score_counts(good, latency, len(workload), placement.num_replicas)
     partition = tuple(config for config, _ in hosting)
     used = sorted({m for _, models in hosting for m in models})
-    assert score <= bound(partition, range(3)) + 1e-12
-    assert score <= bound(partition, used) + 1e-12
+    wanted = [(partition, (0, 1, 2)), (partition, tuple(used))]
+    bound = PartitionBound(problem, workload, wanted)
+    assert all(score <= bound(*own) + 1e-12 for own in wanted)
+    assert (served_together(problem, workload, wanted) >= good - 1e-6).all()
 
 
 @given(
@@ -102,7 +104,8 @@ def test_first_come_first_served_is_best_for_one_model_alone(gaps_ms, slo_s, gro
         return sum(group < groups for group in sent)
 
     most = max(map(served, itertools.product(range(groups + 1), repeat=len(gaps_ms))))
-    found = PartitionBound(problem, workload, [config])((config,) * groups, (0,))
+    one = (config,) * groups, (0,)
+    found = PartitionBound(problem, workload, [one])(*one)
     idle_s = sum(stages_ms) / 1000
     assert found == pytest.approx(score_counts(most, most * idle_s * 1e9, len(gaps_ms), groups))
 
@@ -113,13 +116,44 @@ def test_memory_decides_who_is_bounded_to_be_served():
     models = tuple(Model(f"m{i}", "t", 1.0) for i in range(3))
     problem = Problem(models, Cluster(1, memory_bytes=2.0), profile)
     workload = Workload.from_seconds(range(0, 12, 2), [0, 0, 0, 1, 1, 2])
-    bound = PartitionBound(problem, workload, [ParallelConfig(1, 1)])
-    one = (ParallelConfig(1, 1),)
+    one, crowded = (((ParallelConfig(1, 1),) * n) for n in (1, REPLICAS + 3))
+    wanted = [(one, (0, 1, 2)), (one, (2,)), (crowded, (0, 1, 2))]
+    bound = PartitionBound(problem, workload, wanted)
     found = place("mp-search", problem, workload)
-    assert found.score == pytest.approx(bound(one, range(3)), abs=1e-3)
-    assert bound(one, (2,)) == pytest.approx(1 / 6, abs=1e-4)
-    crowded = (one[0],) * (REPLICAS + 3)
-    assert bound(crowded, range(3)) == pytest.approx(1 + 14e-6 - 0.1119e-4, abs=1e-8)
+    assert found.score == pytest.approx(bound(*wanted[0]), abs=1e-3)
+    assert bound(*wanted[1]) == pytest.approx(1 / 6, abs=1e-4)
+    assert bound(*wanted[2]) == pytest.approx(1 + 14e-6 - 0.1119e-4, abs=1e-8)
+
+
+def test_work_decides_how_many_are_bounded_to_be_served():
+    """Ten requests of 0.1 s and 20 of 0.4 s at once: 1.5 s hold all short ones, 1.25 long ones."""
+    problem = mixed_problem(slo_s=1.5)
+    rules = dataclasses.replace(problem.rules, stage_overhead=0.0, request_overhead_s=0.0)
+    problem = dataclasses.replace(problem, rules=rules)
+    workload = Workload.from_seconds(np.zeros(30), [0, 1, 0] * 10)
+    single, pipeline = ParallelConfig(1, 1), ParallelConfig(1, 2)
+    both = (0, 1)
+    served = served_together(
+        problem,
+        workload,
+        [
+            ((single,), both),
+            ((single,) * 2, both),
+            ((single,), (0,)),
+            ((pipeline,), both),  # 0.21 or 0.0525 s per stage, which all leave 0.0525 s before
+            ((single, pipeline), (0,)),
+        ],
+    )
+    late = 1.5 - 0.0525
+    assert served == pytest.approx(
+        [
+            10 + 0.5 / 0.4,
+            10 + 2.0 / 0.4,
+            1.5 / 0.4,
+            10 + (late - 0.525) / 0.21,
+            1.5 * (1 + 0.4 / 0.21) / 0.4,
+        ]
+    )
 
 
 def test_no_share_scores_more_than_its_bound(workload: Workload):

@@ -36,7 +36,7 @@ from beta_jax.search.separation import balanced_divisions, divide, make_buckets
 
 import golden
 import published_points
-from instances import make_profile
+from instances import make_profile, mixed_problem
 
 ONE, TWO, FOUR = ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(1, 4)
 STATIC = (
@@ -51,23 +51,6 @@ STATIC = (
     "mp-search",
     "mp-search-sep",
 )
-
-
-def mixed_problem(devices: int = 6, memory: float = 3.0, slo_s: float = 1.0) -> Problem:
-    """Six models of a fast and a slow type; three fit a device; stages cost 5 % more than parts."""
-    types = {
-        kind: {
-            ParallelConfig(op, pp): [latency_s / op / pp * (1.05 if pp > 1 else 1.0)] * pp
-            for op in (1, 2)
-            for pp in (1, 2, 4)
-        }
-        for kind, latency_s in (("fast", 0.1), ("slow", 0.4))
-    }
-    models = tuple(
-        Model(f"{kind}-{i}", kind, slo_s, rate_rps=4.0 / (i + 1), cv=3.0)
-        for i, kind in enumerate(("slow", "fast") * 3)
-    )
-    return Problem(models, Cluster(devices, memory_bytes=memory), make_profile(types))
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from beta_jax.search.greedy import GreedyTask, fill_greedily
 from beta_jax.search.instances import fits_alone
 from beta_jax.search.partition_bound import PartitionBound
 from beta_jax.search.result import Result
-from beta_jax.types import ParallelConfig, Workload
+from beta_jax.types import Workload
 
 LONG = 2**14
-"""With so many requests it takes longer to fill a partition than to bound it."""
+"""With so many requests, those of all shares together, it takes longer to fill than to bound."""
 AT_ONCE, AT_ONCE_SHORT = 8, 24
 """How many partitions to fill before looking what they rule out, if their shares have all models.
 Of long workloads enough for a few cores, of short ones enough for large blocks."""
@@ -64,6 +64,7 @@ class ShareSearch:
     """What is known of a share's partitions.
 
     score: the share's if it is known, else an upper bound. bounds: on the scores of partitions.
+    effort: of filling a partition, compared with one of all models.
     filled: results, by index of a partition. unknown: indices of those that may yet be the first
     with the best score, the most promising ones first.
     """
@@ -72,14 +73,14 @@ class ShareSearch:
         """most: a bound on the share's score that is known already."""
         self.share, self.partitions = share, share.partitions()
         self.filled: dict[int, Result] = {}
-        self.is_bounded = len(share.workload) < LONG
+        self.is_bounded = False
         asked = np.isin(share.workload.model, share.indices())
         self.effort = 1.0 if share.models is None else float(asked.mean()) if len(asked) else 0.0
         self.bounds = [most] * len(self.partitions)
         self._update()
 
     def bound(self, bound: PartitionBound) -> None:
-        models = self.share.indices()
+        models = tuple(self.share.indices())
         tighter = [bound(partition, models) for partition in self.partitions]
         self.bounds = [min(pair) for pair in zip(self.bounds, tighter, strict=True)]
         self.is_bounded = True
@@ -114,6 +115,10 @@ class Candidates:
         self.shares = list(dict.fromkeys(itertools.chain.from_iterable(candidates)))
         self._candidates = candidates
         self._by_doubt = [candidates[i] for i in np.argsort(list(doubt), kind="stable")]
+        requests = sum(len(own.share.workload) * own.effort for own in self.shares)
+        self._at_once = AT_ONCE if requests >= LONG else AT_ONCE_SHORT
+        for own in self.shares:
+            own.is_bounded = requests < LONG  # or not worth it
 
     def wanted(self, bounds: _Bounds) -> list[tuple[ShareSearch, int]]:
         """Which partitions to fill next; nothing if it is known what wins."""
@@ -129,11 +134,10 @@ class Candidates:
         effort = 0.0
         for candidate in itertools.takewhile(_is_bounded, hopeful):
             for share in candidate:
-                at_once = AT_ONCE if len(share.share.workload) >= LONG else AT_ONCE_SHORT
                 others = _score([other for other in candidate if other is not share])
                 for index in share.unknown:
                     may_win = share.bounds[index] + others >= self._best() - ROUNDING
-                    if may_win and effort < at_once and (share, index) not in found:
+                    if may_win and effort < self._at_once and (share, index) not in found:
                         found[share, index] = None
                         effort += share.effort
         return list(found)
@@ -167,19 +171,21 @@ def _is_bounded(candidate: Candidate) -> bool:
 
 
 class _Bounds:
-    """A `PartitionBound` for every traffic, made when it is first needed."""
+    """Bounds for every traffic, made when one of its shares first needs them."""
 
     def __init__(self, shares: Sequence[ShareSearch]) -> None:
-        self._configs: dict[Hashable, set[ParallelConfig]] = {}
+        self._wanted: dict[Hashable, dict[tuple[Partition, tuple[int, ...]], None]] = {}
         for own in shares:
-            configs = self._configs.setdefault(own.share.traffic_key(), set())
-            configs.update(itertools.chain.from_iterable(own.partitions))
+            wanted = self._wanted.setdefault(own.share.traffic_key(), {})
+            models = tuple(own.share.indices())
+            wanted.update(dict.fromkeys((partition, models) for partition in own.partitions))
         self._made: dict[Hashable, PartitionBound] = {}
 
     def of(self, share: Share) -> PartitionBound:
         key = share.traffic_key()
         if key not in self._made:
-            self._made[key] = PartitionBound(share.problem, share.workload, self._configs[key])
+            wanted = list(self._wanted[key])
+            self._made[key] = PartitionBound(share.problem, share.workload, wanted)
         return self._made[key]
 
 

@@ -1,12 +1,13 @@
 """How much a group partition can score, before it is filled: a bound that no placement exceeds.
 
-On its groups a model's requests fare no better than if they had these groups to themselves. How
-many are served then the simulator tells: for requests of one model, which all take and may take the
-same time, first come, first served on the earliest free of equal groups is best. What remains is a
-knapsack, of replicas in the partition's memory. With a price for memory instead of its limit every
-model chooses for itself, which bounds the knapsack at any price (Lagrangian relaxation; Fisher,
-"The Lagrangian relaxation method for solving integer programming problems", Management Science,
-1981); the lowest of these bounds is taken.
+It is the lower one of two: by work, see `work_bound`, and by memory. On its groups a model's
+requests fare no better than if they had these groups to themselves. How many are served then the
+simulator tells: for requests of one model, which all take and may take the same time, first come,
+first served on the earliest free of equal groups is best. What remains is a knapsack, of replicas
+in the partition's memory. With a price for memory instead of its limit every model chooses for
+itself, which bounds the knapsack at any price (Lagrangian relaxation; Fisher, "The Lagrangian
+relaxation method for solving integer programming problems", Management Science, 1981); the lowest
+of these bounds is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import score_counts
+from beta_jax.search.work_bound import Wanted, served_together
 from beta_jax.simulator import Dispatch, simulate
 from beta_jax.simulator.blocks import MAX_GROUPS, stage_ticks
 from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
@@ -40,15 +42,13 @@ Array = NDArray[np.float64]
 
 
 class PartitionBound:
-    """Bounds on `published_score`, for partitions into groups of the given configurations.
+    """Bounds on `published_score`, for the wanted partitions, each with the models to place.
 
     The problem's number of devices does not matter: a partition says what it consists of.
     """
 
-    def __init__(
-        self, problem: Problem, workload: Workload, configs: Iterable[ParallelConfig]
-    ) -> None:
-        self._configs = sorted(configs)
+    def __init__(self, problem: Problem, workload: Workload, wanted: Wanted) -> None:
+        self._configs = sorted({config for partition, _ in wanted for config in partition})
         self._memory, self._num_requests = memory_of_device(problem), len(workload)
         self._weight = weight_table(problem, self._configs)
         self._weight[self._weight > self._memory] = NEVER_FITS
@@ -56,33 +56,45 @@ class PartitionBound:
         asked = workload.model[workload.model >= 0]
         self._requests = np.bincount(asked, minlength=len(problem.models))
         self._served = self._served_alone(problem, workload)
+        together = served_together(problem, workload, wanted)
+        self._together = dict(zip(wanted, together, strict=True))
 
-    def __call__(self, partition: Partition, models: Sequence[int]) -> float:
-        """At most what a placement of these models on the partition's groups scores."""
+    def __call__(self, partition: Partition, models: tuple[int, ...]) -> float:
+        """At most what a placement of these models on the partition's groups scores.
+
+        Raises KeyError for what was not wanted.
+        """
         groups = Counter(partition)
-        column = np.array([self._configs.index(config) for config in groups])
-        rows = np.array(models, np.int64)[:, None]
+        number = np.array(list(groups.values()))
+        column = np.array([self._configs.index(config) for config in groups], np.int64)
+        of_groups = np.ix_(np.array(models, np.int64), column)  # [model, config]
+        weight = self._weight[of_groups]
+        together = self._together[partition, models]
+        lightest = np.maximum(weight.min(0, initial=NEVER_FITS), 1)
+        replicas = number @ np.minimum(self._memory // lightest, len(models))
+        by_work = score_counts(together, 0, self._num_requests, replicas)
+
         # How many groups of each configuration host a model, [option, config]. Beyond those that
         # are simulated, value and price are linear, so that none or all of the rest is best.
         counts = (sorted({*range(min(n, REPLICAS + 1) + 1), n}) for n in groups.values())
         hosts = np.array(list(itertools.product(*counts)))
-
-        alone = self._served[rows[..., None], column, np.minimum(hosts, REPLICAS + 1)].sum(2)
-        served = np.minimum(alone, self._requests[rows])  # [model, option]
-        latency = served * self._idle[rows, column].min(1, keepdims=True)
+        alone = self._served[of_groups][:, np.arange(len(column)), np.minimum(hosts, REPLICAS + 1)]
+        served = np.minimum(alone.sum(2), self._requests[of_groups[0]])  # [model, option]
+        latency = served * self._idle[of_groups].min(1, keepdims=True)
         value = score_counts(served, latency, self._num_requests, hosts.sum(1))
         devices = np.array([config.num_devices for config in groups])
-        memory = max(float(self._memory) * sum(config.num_devices for config in partition), 1.0)
-        share = (hosts * (self._weight[rows, column] * (devices / memory))[:, None]).sum(2)
+        memory = max(float(self._memory) * (number @ devices), 1.0)
+        share = (weight * (devices / memory)) @ hosts.T
 
-        def bound(price: Array) -> Array:
+        def by_memory(price: Array) -> Array:
             best = (value - price[:, None, None] * share).max(2)  # [price, model]
             return best.sum(1) + price
 
-        coarse = bound(PRICES)
+        coarse = by_memory(PRICES)
         best = int(coarse.argmin())
         low, high = PRICES[max(best - 1, 0)], PRICES[min(best + 1, len(PRICES) - 1)]
-        return float(min(coarse.min(), bound(low + (high - low) * STEPS).min()))
+        fine = by_memory(low + (high - low) * STEPS)
+        return float(min(by_work, coarse.min(), fine.min()))
 
     def _served_alone(self, problem: Problem, workload: Workload) -> NDArray[np.int64]:
         """Requests served on groups that host nothing else, int64 [model, config, group].
