@@ -26,11 +26,11 @@ import jax
 import numba
 import numpy as np
 
+from beta_jax.parallel import run_parallel
 from beta_jax.simulator.blocks import (
     MAX_LANES,
     num_hosts_padded,
     num_lanes_padded,
-    run_parallel,
     worth_a_block,
 )
 from beta_jax.simulator.kernel import simulate_block

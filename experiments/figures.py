@@ -132,11 +132,12 @@ def curves_figure(
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
+        reached = False
         for axes, panel in zip(grid.flat, panels, strict=False):
             own = [row for row in rows if row["panel"] == panel.name]
             policies = dict.fromkeys(row["policy"] for row in own)
             curves = {labels[policy]: _curve(own, policy, quantity) for policy in policies}
-            _draw_panel(axes, panel, curves, quantity, styles, colours)
+            reached |= _draw_panel(axes, panel, curves, quantity, styles, colours)
         for axes in grid[:, 0]:
             axes.set_ylabel(quantity.label)
         handles = {
@@ -151,9 +152,7 @@ def curves_figure(
             ncols=min(len(styles), 6 if num_columns > 1 else 3),
             frameon=False,
         )
-        goal = (
-            [] if quantity.goal is None else [f"dotted: where a policy reaches {quantity.goal:g} %"]
-        )
+        goal = [f"dotted: where a policy reaches {quantity.goal:g} %"] if reached else []
         add_note(figure, [*goal, *_notes(rows, labels), *notes])
         return figure
 
@@ -190,7 +189,8 @@ def _draw_panel(
     quantity: Quantity,
     styles: Mapping[str, int],
     colours: Mapping[str, str],
-) -> None:
+) -> bool:
+    """Returns whether a policy reaches the goal, which a dotted line marks."""
     reached: dict[float, list[str]] = {}
     for label, curve in curves.items():
         beta, index = label in BETA, styles[label]
@@ -226,6 +226,7 @@ def _draw_panel(
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel(panel.x_label)
     axes.set_title(panel.title, fontsize="medium")
+    return bool(reached)
 
 
 def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:

@@ -90,6 +90,13 @@ def test_dotted_lines_mark_where_99_percent_is_first_reached(figure):
             assert list(mark.get_xdata()) == [expected, expected]
 
 
+def test_dotted_lines_are_explained_only_where_there_are_some(table):
+    rows = [row for row in read(table) if row["policy"] == "mp-equal-2-8"]
+    figure = figures.curves_figure(rows, PANELS)
+    assert figure.get_supxlabel() == ""
+    assert not any(len(line.get_xdata()) == 2 for axes in figure.axes for line in axes.lines)
+
+
 def test_the_legend_covers_no_panel(figure):
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()

@@ -52,9 +52,9 @@ def computed(monkeypatch) -> list[int]:
     sizes: list[int] = []
     original = cases.Cases._run
 
-    def count(self, block):
+    def count(self, block, say):
         sizes.append(len(block))
-        return original(self, block)
+        return original(self, block, say)
 
     monkeypatch.setattr(cases.Cases, "_run", count)
     return sizes

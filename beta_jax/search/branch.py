@@ -26,8 +26,8 @@ from beta_jax.types import Workload
 LONG = 2**14
 """With so many requests, those of all shares together, it takes longer to fill than to bound."""
 AT_ONCE, AT_ONCE_SHORT = 8, 24
-"""How many partitions to fill before looking what they rule out, if their shares have all models.
-Of long workloads enough for a few cores, of short ones enough for large blocks."""
+"""Partitions that are filled before looking what they rule out, counted by effort: enough for a few
+cores, and of short workloads enough for large blocks."""
 ROUNDING = 1e-9
 """Scores of shares add up to that of the candidate, but for rounding, which is far less."""
 
@@ -63,10 +63,10 @@ class Share(NamedTuple):
 class ShareSearch:
     """What is known of a share's partitions.
 
-    score: the share's if it is known, else an upper bound. bounds: on the scores of partitions.
-    effort: of filling a partition, compared with one of all models.
-    filled: results, by index of a partition. unknown: indices of those that may yet be the first
-    with the best score, the most promising ones first.
+    score: the share's if it is known, else an upper bound. bounds: on the scores of partitions;
+    is_bounded: whether there is nothing to gain from tighter ones. filled: results, by index of a
+    partition. unknown: indices of those that may yet be the first with the best score, the most
+    promising ones first. effort: of filling a partition, 1 with all models.
     """
 
     def __init__(self, share: Share, most: float = math.inf) -> None:
@@ -116,9 +116,12 @@ class Candidates:
         self._candidates = candidates
         self._by_doubt = [candidates[i] for i in np.argsort(list(doubt), kind="stable")]
         requests = sum(len(own.share.workload) * own.effort for own in self.shares)
-        self._at_once = AT_ONCE if requests >= LONG else AT_ONCE_SHORT
+        # Without a deadline everything is served, and the bounds rule nothing out.
+        models = (model for own in self.shares for model in own.share.problem.models)
+        worth_it = requests >= LONG and all(math.isfinite(model.slo_s) for model in models)
+        self._at_once = AT_ONCE if worth_it else AT_ONCE_SHORT
         for own in self.shares:
-            own.is_bounded = requests < LONG  # or not worth it
+            own.is_bounded = not worth_it
 
     def wanted(self, bounds: _Bounds) -> list[tuple[ShareSearch, int]]:
         """Which partitions to fill next; nothing if it is known what wins."""

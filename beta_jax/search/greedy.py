@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from beta_jax.parallel import run_parallel
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.connected import fill_connected
@@ -21,7 +22,6 @@ from beta_jax.simulator.blocks import (
     MAX_LANES,
     group_lanes,
     pack_block,
-    run_parallel,
     worth_a_block,
 )
 from beta_jax.simulator.kernel import run_block

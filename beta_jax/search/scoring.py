@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.parallel import run_parallel
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
 from beta_jax.search.result import score_counts
@@ -20,7 +21,6 @@ from beta_jax.simulator.blocks import (
     num_hosts_padded,
     num_lanes_padded,
     pack_block,
-    run_parallel,
     worth_a_block,
 )
 from beta_jax.simulator.kernel import run_block

@@ -17,10 +17,11 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
+from beta_jax.parallel import run_parallel
 from beta_jax.partition import Partition
 from beta_jax.problem import Problem
 from beta_jax.search.instances import fits_alone
-from beta_jax.simulator.blocks import run_parallel, stage_ticks
+from beta_jax.simulator.blocks import stage_ticks
 from beta_jax.simulator.lanes import padded_size
 from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload, durations_to_ticks
 

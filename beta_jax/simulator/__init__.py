@@ -14,6 +14,7 @@ from typing import Literal, overload
 import numpy as np
 
 from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
+from beta_jax.parallel import run_parallel
 from beta_jax.placement import Placement, Schedule
 from beta_jax.problem import Problem
 from beta_jax.simulator.blocks import (
@@ -22,7 +23,6 @@ from beta_jax.simulator.blocks import (
     group_lanes,
     lanes_within,
     pack_block,
-    run_parallel,
 )
 from beta_jax.simulator.kernel import simulate_block
 from beta_jax.simulator.lanes import make_cases

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -185,19 +183,3 @@ def _check_range(shape, num_groups, arrival, model, deadline, totals, model_type
             f"times up to {latest / TICKS_PER_SECOND:.3g} s with {num_groups} groups do not fit "
             "64-bit clocks; use a shorter workload or finite SLOs"
         )
-
-
-Task = TypeVar("Task")
-Value = TypeVar("Value")
-
-
-def run_parallel(function: Callable[[Task], Value], tasks: Sequence[Task]) -> list[Value]:
-    """`[function(task) for task in tasks]`, on all cores where JAX runs on the CPU.
-
-    A block is a sequential program, so several cores are used by running several blocks.
-    """
-    workers = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
-    if workers == 1 or len(tasks) < 2:
-        return [function(task) for task in tasks]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, tasks))
