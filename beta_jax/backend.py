@@ -81,3 +81,11 @@ def _keep_compiled_programs() -> None:
 jax.config.update("jax_enable_x64", True)
 _append_cpu_flags()
 _keep_compiled_programs()
+
+
+def forget_programs() -> None:
+    """Free what compiled programs take in memory; those needed again come from the cache on disk.
+
+    Of all that JAX compiled in this process, whoever asked for it.
+    """
+    jax.clear_caches()

@@ -5,11 +5,12 @@
     python run.py --config sec6_2 --config.maf1=DIR_OR_FILE --config.maf2=FILE   # real traces
     python run.py --config sec6_2:smoke           # ten minutes of traffic, two numbers of devices
 
-Takes a minute for S1@MAF1 on 2 CPU cores with AVX2 and 6 for the four columns of S1 and S2. The two
-of S3, whose search keeps model types apart, take more than an hour. Expect, on the generated
+Takes a minute for S1@MAF1 on 2 CPU cores with AVX2, 5 for the four columns of S1 and S2 and 26 for
+all six; S3, whose search keeps model types apart, takes most of it. Expect, on the generated
 traces, for S1@MAF1 at its base point 96.7 % for Beta, 92.9 % for Clockwork++ and 85.0 % for SR; on
 S1@MAF2 Beta reaches 99 % with 8 devices, Clockwork++ with 14 and SR with 16, and sustains 4 times
-the rate, on S2@MAF2 6 times.
+the rate, on S2@MAF2 6 times; on S3@MAF2 Beta reaches 99 % with 32 devices, Clockwork++ with 54 and
+SR with 64.
 
 S1 is 48 models of 1.3 billion parameters, S2 48 of 6.7 billion, S3 72 of six types. MAF1 is the
 first hour of Azure Functions 2019 in windows of a minute, MAF2 the last day of Azure Functions 2021

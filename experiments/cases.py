@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from beta_jax import search, traces
+from beta_jax import backend, search, traces
 from beta_jax.metrics import latency_summary
 from beta_jax.parallel import run_parallel
 from beta_jax.search import Result, place_batch
@@ -35,6 +35,8 @@ FIRST_BLOCK = 2**17
 BLOCK_S, SHARED_BLOCK_S = 1.0, 30.0
 """How long a block should take, what is lost when a run is ended: and where all of its scenarios
 share their traffic, as a search then places eight in the time of three."""
+MOST_PROGRAMS = 128
+"""Compiled programs that are kept, which take some 5 MiB of memory each."""
 METRICS = ("num_requests", "slo_attainment", "latency_mean_s", "latency_p50_s", "latency_p99_s")
 
 Case = tuple[str, Service]
@@ -49,6 +51,7 @@ class Cases:
         sha256, fingerprint = functools.cache(_sha256), functools.cache(traces.fingerprint)
         self.key = functools.cache(lambda case: _key(case, sha256, fingerprint))
         self._requests_per_s: dict[Hashable, float] = {}  # by kind of case
+        self._forgotten = 0  # compiled programs
 
     def __getitem__(self, case: Case) -> Record:
         return self._store.records[self.key(case)]
@@ -154,6 +157,9 @@ class Cases:
         compiled = self._stopwatch.parts.get("compile", 0.0) - compiled
         seconds = max(time.perf_counter() - begin - compiled, 1e-3)
         self._requests_per_s[_kind(block[0][1])] = max(self._work(block) / seconds, 1.0)
+        if self._stopwatch.num_programs - self._forgotten > MOST_PROGRAMS:
+            backend.forget_programs()
+            self._forgotten = self._stopwatch.num_programs
         return seconds, placing_s
 
     def _place(

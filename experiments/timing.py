@@ -18,6 +18,7 @@ class Stopwatch:
         """`start`: `time.perf_counter()` when the command began."""
         self.start = start
         self.parts: dict[str, float] = {}
+        self.num_programs = 0  # compiled, or loaded from the cache on disk
         self._compiling: list[tuple[float, float]] = []
 
     @contextlib.contextmanager
@@ -47,6 +48,7 @@ class Stopwatch:
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
             self._compiling.append((now - duration_secs, now))
+            self.num_programs += event.endswith("/backend_compile_duration")
 
     def _compile_s(self) -> float:
         """Length of the union of the reported intervals: they nest, and threads overlap."""

@@ -139,7 +139,8 @@ class Candidates:
             for share in candidate:
                 others = _score([other for other in candidate if other is not share])
                 for index in share.unknown:
-                    may_win = share.bounds[index] + others >= self._best() - ROUNDING
+                    # Twice: what the share and what the candidate are compared with is rounded.
+                    may_win = share.bounds[index] + others >= self._best() - 2 * ROUNDING
                     if may_win and effort < self._at_once and (share, index) not in found:
                         found[share, index] = None
                         effort += share.effort

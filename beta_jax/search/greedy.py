@@ -147,7 +147,9 @@ def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Resu
     shape, block, configs = pack_block(lanes)
     shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
     problem, models = tasks[0].problem, tasks[0].models
-    weight = weight_table(problem, configs)
+    table = weight_table(problem, configs)
+    weight = np.full((len(table), 1 << shape.config_bits), NEVER_FITS)  # few shapes to compile
+    weight[:, : len(configs)] = table
     if models is not None:
         weight[np.setdiff1d(np.arange(len(weight)), models)] = NEVER_FITS
     left = np.zeros(block.config.shape, np.int64)
