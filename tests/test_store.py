@@ -147,6 +147,20 @@ def computed(monkeypatch) -> list[int]:
     return sizes
 
 
+def test_programs_are_forgotten_when_there_are_many_which_changes_nothing(
+    complete, tmp_path, monkeypatch
+):
+    forgotten = []
+    forget = cases.backend.forget_programs
+    monkeypatch.setattr(cases.backend, "forget_programs", lambda: forgotten.append(forget()))
+    assert call(tmp_path / "few", *SWEEP) == 0
+    assert not forgotten
+    monkeypatch.setattr(cases, "MOST_PROGRAMS", -1)
+    assert call(tmp_path / "none", *SWEEP) == 0
+    assert forgotten
+    assert tables(tmp_path / "none") == tables(tmp_path / "few") == tables(complete)
+
+
 def test_a_second_run_computes_nothing_and_more_seeds_only_what_is_new(
     complete, tmp_path, computed
 ):
