@@ -24,7 +24,12 @@ PACKAGES = ("jax", "jaxlib", "numpy", "matplotlib")
 
 
 def input_path(path: str) -> Path:
-    """A file named by the user; a shipped one (`data/...`) is found from any directory."""
+    """A file named by the user; a shipped one (`data/...`) is found from any directory.
+
+    Raises ValueError for no name.
+    """
+    if not path:
+        raise ValueError("the name of a file or folder is empty")
     return Path(path) if Path(path).exists() or not (ROOT / path).exists() else ROOT / path
 
 
@@ -137,7 +142,7 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
     leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
     values = [leaf.value for leaf in walk(config)]
     lists = [value if isinstance(value, tuple) else (value,) for value in values]
-    texts = [text for one in lists for text in one if isinstance(text, str)]
+    texts = [text for one in lists for text in one if isinstance(text, str) and text]
     files = {text: input_path(text) for text in texts if input_path(text).is_file()}
     folders = {text: input_path(text) for text in texts if input_path(text).is_dir()}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -338,3 +339,17 @@ def test_a_slice_without_its_pair_is_refused():
     changed = config.replace(sec6_4_config.CONFIG, {"tests": ["0.0.0-0.1.0"]})
     with pytest.raises(ValueError, match="3 and 1 slices given"):
         sec6_4.points(changed)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    (
+        ("maf1=maf3_like", "maf3_like: No such file or folder.*maf1_like and maf2_like.*fetch"),
+        ("maf1=", "the name of a file or folder is empty"),
+        ("profile=", "the name of a file or folder is empty"),
+    ),
+)
+def test_a_trace_or_profile_that_is_not_there_is_an_error(option, expected, tmp_path, capsys):
+    arguments = ["run.py", "--config=sec6_2:smoke", f"--config.{option}", f"--out_dir={tmp_path}"]
+    assert run.main(arguments, start=time.perf_counter()) == 1
+    assert re.search(expected, capsys.readouterr().err)

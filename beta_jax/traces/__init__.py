@@ -52,9 +52,13 @@ def open_trace(
     kind: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
 ) -> Trace:
-    """The generated trace of that name (`GENERATORS`), made from the seed, else `load_trace`."""
+    """The generated trace of that name (`GENERATORS`), made from the seed, else `load_trace`.
+
+    Raises TraceError.
+    """
     if is_generated(source):
         return GENERATORS[os.fspath(source)](seed=seed)
+    _check_is_there(source)
     return load_trace(source, kind=kind, cache=cache)
 
 
@@ -64,9 +68,22 @@ def is_generated(source: str | os.PathLike[str]) -> bool:
 
 
 def fingerprint(source: str | os.PathLike[str], *, completed: bool = False) -> str:
-    """A hash of what `open_trace(source)` returns, or `complete` of it: of files and generators."""
+    """A hash of what `open_trace(source)` returns, or `complete` of it: of files and generators.
+
+    Raises TraceError.
+    """
+    if not is_generated(source):
+        _check_is_there(source)
     files = "" if is_generated(source) else readers.fingerprint(Path(source))
     if files and not completed:
         return files
     code = [checksum(Path(__file__).parent / name) for name in ("generate.py", "complete.py")]
     return " ".join([files or os.fspath(source), *code])
+
+
+def _check_is_there(source: str | os.PathLike[str]) -> None:
+    if not Path(source).exists():
+        raise TraceError(
+            f"{os.fspath(source)}: No such file or folder. Generated traces are "
+            f"{' and '.join(GENERATORS)}; `python -m beta_jax.traces fetch` downloads real ones"
+        )
