@@ -30,7 +30,7 @@ from beta_jax.search import attainment_bound, branch, separation
 from beta_jax.search.branch import Share, ShareSearch
 from beta_jax.search.partition_bound import REPLICAS, PartitionBound
 from beta_jax.search.pipeline import fill_partitions, search_partitions
-from beta_jax.search.result import score_counts
+from beta_jax.search.result import Result, score_counts
 from beta_jax.search.separation import balanced_divisions, make_buckets
 from beta_jax.search.work_bound import served_together
 
@@ -242,6 +242,15 @@ def test_what_instances_have_in_common_changes_nothing(policy: str, workload: Wo
     ]
     together = place_batch(policy, *zip(*instances, strict=True))
     assert together == [place(policy, *instance) for instance in instances]
+
+
+def test_of_equal_scores_the_first_partition_wins(workload: Workload):
+    search = ShareSearch(Share(mixed_problem(), workload), most=0.5)
+    later, first = (Result(Placement(()), 0.5, n) for n in (1, 2))
+    search.add(2, later)
+    assert {0, 1} <= set(search.unknown)  # these may score as much, and come first
+    search.add(0, first)
+    assert search.best() is first
 
 
 def test_effort_is_the_share_of_the_requests(workload: Workload):
