@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from beta_jax.partition import Partition
 from beta_jax.placement import Group, Placement
 from beta_jax.problem import Problem
+from beta_jax.search.bound import request_overhead_ticks
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import score_counts
 from beta_jax.search.work_bound import Wanted, served_together
 from beta_jax.simulator import Dispatch, simulate
 from beta_jax.simulator.blocks import MAX_GROUPS, stage_ticks
-from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
+from beta_jax.types import ParallelConfig, Workload
 
 REPLICAS = 4
 """On more groups of one configuration than this a model is taken to be served completely."""
@@ -135,7 +136,7 @@ class PartitionBound:
 
 def _idle_ticks(problem: Problem, configs: Sequence[ParallelConfig]) -> Array:
     """Latency of a request on a group that is idle, float64 ticks [model, config]."""
-    overhead = problem.rules.request_overhead_s * TICKS_PER_SECOND
+    overhead = request_overhead_ticks(problem)
     return np.array(
         [
             [ticks.sum() + overhead for ticks in stage_ticks(problem, model.type, configs)]

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from beta_jax.parallel import run_parallel
 from beta_jax.partition import Partition
 from beta_jax.problem import Problem
+from beta_jax.search.bound import request_overhead_ticks
 from beta_jax.search.instances import fits_alone
 from beta_jax.simulator.blocks import stage_ticks
 from beta_jax.simulator.lanes import padded_size
-from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload, durations_to_ticks
+from beta_jax.types import ParallelConfig, Workload, durations_to_ticks
 
 Array = NDArray[np.float64]
 Wanted = Sequence[tuple[Partition, tuple[int, ...]]]
@@ -75,8 +76,8 @@ def _stages(
     problem: Problem, workload: Workload, configs: Sequence[ParallelConfig]
 ) -> list[_Stage]:
     """Of each configuration the stage that the requests would keep busy for the longest."""
-    overhead = problem.rules.request_overhead_s * TICKS_PER_SECOND
-    slo = durations_to_ticks([model.slo_s for model in problem.models]) - overhead
+    slo = durations_to_ticks([model.slo_s for model in problem.models])
+    slo = slo - request_overhead_ticks(problem)
     requests = np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
     found = []
     for config, fits in zip(configs, fits_alone(problem, configs).T, strict=True):
