@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import beta_jax
-from beta_jax.statistics import judge, paired_difference
+from beta_jax.analysis.statistics import judge, paired_difference
 
 import published_points
 

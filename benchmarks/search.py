@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import beta_jax
-from beta_jax.search.greedy import GreedyTask, fill_greedily
-from beta_jax.simulator.blocks import stage_ticks
+from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
+from beta_jax.simulator.packing import stage_ticks
 from beta_jax.types import durations_to_ticks
 
 import baseline

@@ -27,14 +27,9 @@ import numba
 import numpy as np
 
 from beta_jax.parallel import run_parallel
-from beta_jax.simulator.blocks import (
-    MAX_LANES,
-    num_hosts_padded,
-    num_lanes_padded,
-    worth_a_block,
-)
-from beta_jax.simulator.kernel import simulate_block
+from beta_jax.simulator.kernels.choose import simulate_block
 from beta_jax.simulator.layout import Block, BlockShape, Dispatch
+from beta_jax.simulator.packing import MAX_LANES, num_hosts_padded, num_lanes_padded, worth_a_block
 
 import baseline
 

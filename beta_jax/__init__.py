@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
-    "profiles": ("Profile", "ProfileError", "load_profile", "save_profile"),
-    "problem": ("Problem", "make_models"),
-    "placement": (
+    "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
+    "placement.problem": ("Problem", "make_models"),
+    "placement.placement": (
         "Group",
         "Placement",
         "PlacementError",
@@ -23,17 +23,10 @@ _EXPORTS = {
         "load_placement",
         "save_placement",
     ),
-    "changes": ("Change", "GroupChange", "compare_placements"),
-    "partition": ("enumerate_partitions",),
-    "workload": (
-        "WorkloadError",
-        "merge",
-        "read_requests",
-        "split_rate",
-        "synthesize",
-        "synthesize_many",
-        "write_requests",
-    ),
+    "placement.changes": ("Change", "GroupChange", "compare_placements"),
+    "placement.partition": ("enumerate_partitions",),
+    "workloads.synthesis": ("merge", "split_rate", "synthesize", "synthesize_many"),
+    "workloads.requests": ("WorkloadError", "read_requests", "write_requests"),
     "simulator": (
         "SIMULATOR_VERSION",
         "Dispatch",
@@ -43,9 +36,9 @@ _EXPORTS = {
         "simulate",
     ),
     "traces": ("TraceError", "load_trace", "replay"),
-    "metrics": ("latency_summary", "utilisation"),
-    "misses": ("MissReason", "miss_reasons"),
-    "timeline": ("write_timeline",),
+    "analysis.metrics": ("latency_summary", "utilisation"),
+    "analysis.misses": ("MissReason", "miss_reasons"),
+    "analysis.timeline": ("write_timeline",),
     "search": (
         "POLICIES",
         "Result",
@@ -55,14 +48,14 @@ _EXPORTS = {
         "place_batch",
     ),
 }
-_MODULES = ("queueing", "traces")
+_MODULES = {"queueing": "theory.queueing", "traces": "traces"}
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"beta_jax.{name}")
+        return import_module(f"beta_jax.{_MODULES[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'beta_jax' has no attribute {name!r}")
     return getattr(import_module(f"beta_jax.{_HOME[name]}"), name)

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from beta_jax import backend, search, traces
-from beta_jax.metrics import latency_summary
+from beta_jax.analysis.metrics import latency_summary
 from beta_jax.parallel import run_parallel
 from beta_jax.search import Result, place_batch
 from beta_jax.simulator import SIMULATOR_VERSION, Outcome, simulate
@@ -252,7 +252,7 @@ def _tested_alike(scenario: Service) -> Service:
 @functools.cache
 def _search() -> str:
     """The source of the policies: they improve without a version, unlike the exact simulator."""
-    return digest([_sha256(path) for path in sorted(Path(search.__file__).parent.glob("*.py"))])
+    return digest([_sha256(path) for path in sorted(Path(search.__file__).parent.rglob("*.py"))])
 
 
 def _sha256(path: Path) -> str:

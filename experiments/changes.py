@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from beta_jax.changes import Change, compare_placements
-from beta_jax.placement import Placement, Schedule
-from beta_jax.problem import Problem
+from beta_jax.placement.changes import Change, compare_placements
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
 from beta_jax.types import GB
 
 FILE = "changes.csv"

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import numpy as np
 
-from beta_jax.problem import Problem
-from beta_jax.profiles import load_profile
+from beta_jax.placement.problem import Problem
+from beta_jax.profiles.profile import load_profile
 from beta_jax.types import GB, Cluster, Rules, Workload
-from beta_jax.workload import read_requests
+from beta_jax.workloads.requests import read_requests
 from experiments import output, service_figures, tables
 from experiments.output import input_path
 from experiments.timing import Stopwatch
@@ -50,7 +50,7 @@ class Config:
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Simulate, print and write the tables per model and per group."""
     with stopwatch.imports():
-        from beta_jax.timeline import write_timeline
+        from beta_jax.analysis.timeline import write_timeline
         from experiments import changes, service
         from experiments.placements import (
             NothingPlacedError,

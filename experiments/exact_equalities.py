@@ -10,25 +10,18 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from beta_jax import queueing
-from beta_jax.placement import Placement
-from beta_jax.problem import Problem
-from beta_jax.services import run_stages
+from beta_jax.analysis.stage_times import run_stages
+from beta_jax.placement.placement import Placement
+from beta_jax.placement.problem import Problem
 from beta_jax.simulator import Dispatch, Outcome, simulate
-from beta_jax.simulator.blocks import pack_block
-from beta_jax.simulator.kernel import simulate_block
+from beta_jax.simulator.kernels.choose import simulate_block
 from beta_jax.simulator.lanes import make_cases
+from beta_jax.simulator.packing import pack_block
 from beta_jax.simulator.results import join_requests
+from beta_jax.theory import queueing
+from beta_jax.theory.systems import ALL, FOREVER, Case, Groups, Row, Systems
 from beta_jax.types import Workload, durations_to_ticks
-from beta_jax.workload import synthesize
-from experiments.exact_cases import (
-    ALL,
-    FOREVER,
-    Case,
-    Groups,
-    Row,
-    Systems,
-)
+from beta_jax.workloads.synthesis import synthesize
 
 DURATION_S = 2000.0
 LATER_TICKS = 1_200_000 * 10**9

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from beta_jax.statistics import Interval, mean_interval
+from beta_jax.analysis.statistics import Interval, mean_interval
 from experiments import output
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beta_jax.statistics import mean_interval
+from beta_jax.analysis.statistics import mean_interval
 from experiments import figures, output, tables
 from experiments.config import render
 from experiments.results import Results, Row

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from beta_jax import traces
-from beta_jax.problem import Problem, make_models
-from beta_jax.profiles import Profile, load_profile
+from beta_jax.placement.problem import Problem, make_models
+from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.traces.trace import parse_time
 from beta_jax.types import GB, Cluster, Model, Workload
-from beta_jax.workload import synthesize_many
+from beta_jax.workloads.synthesis import synthesize_many
 from experiments.model_files import ModelSpec, read_models, shares
 from experiments.output import input_path
 from experiments.points import Replayed, Scenario, Service

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.placement import Placement, Schedule
-from beta_jax.problem import Problem
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
 from beta_jax.search import Result, place, published_score
 from beta_jax.search.objective import Objective
 from beta_jax.search.scoring import Scores

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
-from beta_jax.placement import Placement, PlacementError, Schedule, load_placement, save_placement
-from beta_jax.problem import Problem, make_models
-from beta_jax.profiles import Profile, load_profile
+from beta_jax.placement.placement import (
+    Placement,
+    PlacementError,
+    Schedule,
+    load_placement,
+    save_placement,
+)
+from beta_jax.placement.problem import Problem, make_models
+from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, Cluster, Model, Rules, Workload
-from beta_jax.workload import read_requests
+from beta_jax.workloads.requests import read_requests
 from experiments import output, plan_figures, request_files, service_figures, tables
 from experiments.output import input_path
 from experiments.placements import renumbered, require_valid

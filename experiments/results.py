@@ -10,13 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from beta_jax.statistics import (
-    CONFIDENCE,
-    judge,
-    looks,
-    mean_interval,
-    paired_difference,
-)
+from beta_jax.analysis.statistics import CONFIDENCE, judge, looks, mean_interval, paired_difference
 from experiments import config, output, tables
 from experiments.points import Point, Replications, Service
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from beta_jax.analysis.statistics import decided, looks
 from beta_jax.search import find_policy
-from beta_jax.statistics import decided, looks
 from experiments.cases import Cases
 from experiments.inputs import InputMaker, seeds_apart
 from experiments.placements import require_placed

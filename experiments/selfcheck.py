@@ -43,7 +43,8 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         import jax
 
         from beta_jax.simulator import SIMULATOR_VERSION
-        from experiments import exact_cases, exact_equalities
+        from beta_jax.theory import systems as exact_cases
+        from experiments import exact_equalities
     devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     print(
         f"JAX {jax.__version__} on {jax.default_backend()} ({devices}), "

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beta_jax.metrics import latency_summary, utilisation
-from beta_jax.misses import MissReason, miss_reasons
-from beta_jax.placement import Placement, Schedule
-from beta_jax.problem import Problem
+from beta_jax.analysis.metrics import latency_summary, utilisation
+from beta_jax.analysis.misses import MissReason, miss_reasons
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
 from beta_jax.simulator import Outcome, simulate
 from beta_jax.types import Workload
 from experiments import output, tables

@@ -8,8 +8,9 @@ import signal
 
 import pytest
 
-from beta_jax.search import greedy, scoring
-from beta_jax.simulator import blocks
+from beta_jax.search import scoring
+from beta_jax.search.fill import greedy
+from beta_jax.simulator import packing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,9 +46,9 @@ def kernel(request: pytest.FixtureRequest):
     """Of two programs the faster one simulates the lanes at hand; here the same one all of them."""
     lockstep = request.param == "lockstep"
     with pytest.MonkeyPatch.context() as patch:
-        for module in (blocks, greedy, scoring):
-            from_lanes = 1 if lockstep else blocks.MAX_LANES + 1
+        for module in (packing, greedy, scoring):
+            from_lanes = 1 if lockstep else packing.MAX_LANES + 1
             patch.setattr(module, "worth_a_block", lambda *_, n=from_lanes: n)
         if lockstep:
-            patch.setattr(blocks, "LANE_BUCKETS", (blocks.MAX_LANES,))
+            patch.setattr(packing, "LANE_BUCKETS", (packing.MAX_LANES,))
         yield

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.placement import Group, Placement
-from beta_jax.problem import Problem
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import Instances, memory_of_device, weight_table
 from beta_jax.search.result import Result, score_placements
 from beta_jax.search.scoring import Scorer

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.placement import weight_on_device
-from beta_jax.problem import Problem
+from beta_jax.placement.placement import weight_on_device
+from beta_jax.placement.problem import Problem
 from beta_jax.types import ParallelConfig, Workload
-from beta_jax.workload import join
+from beta_jax.workloads.synthesis import join
 
 Instances = Sequence[tuple[Problem, Workload]]
 """Problems, each with the workload to train on."""

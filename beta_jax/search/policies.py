@@ -10,17 +10,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beta_jax.placement import Placement
-from beta_jax.problem import Problem
-from beta_jax.search.beta import beta
-from beta_jax.search.evolution import evolve
+from beta_jax.placement.placement import Placement
+from beta_jax.placement.problem import Problem
 from beta_jax.search.exhaustive import exhaustive
-from beta_jax.search.ilp import mp_ilp, sr_ilp
 from beta_jax.search.instances import Training, as_one
-from beta_jax.search.pipeline import mp_equal, mp_greedy, mp_round_robin, mp_search
-from beta_jax.search.replication import sr_greedy, sr_replace, sr_search, sr_uniform
+from beta_jax.search.local.search import beta
+from beta_jax.search.published.evolution import evolve
+from beta_jax.search.published.integer_programs import mp_ilp, sr_ilp
+from beta_jax.search.published.pipelines import mp_equal, mp_greedy, mp_round_robin, mp_search
+from beta_jax.search.published.replication import sr_greedy, sr_replace, sr_search, sr_uniform
+from beta_jax.search.published.separation import mp_search_sep
 from beta_jax.search.result import Result
-from beta_jax.search.separation import mp_search_sep
 
 POLICIES: dict[str, Callable[..., list[Result]]] = {
     "sr-greedy": sr_greedy,

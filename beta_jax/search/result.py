@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from beta_jax.placement import Placement, Schedule
+from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.search.instances import Instances
 from beta_jax.simulator import simulate
 from beta_jax.types import TICKS_PER_SECOND

@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from beta_jax.parallel import run_parallel
-from beta_jax.placement import Group, Placement
-from beta_jax.problem import Problem
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.problem import Problem
 from beta_jax.search.result import score_counts
-from beta_jax.simulator.blocks import (
+from beta_jax.simulator.kernels.choose import run_block
+from beta_jax.simulator.lanes import Lane, padded_size
+from beta_jax.simulator.layout import Block, BlockShape, Counts
+from beta_jax.simulator.packing import (
     MAX_LANES,
     num_hosts_padded,
     num_lanes_padded,
     pack_block,
     worth_a_block,
 )
-from beta_jax.simulator.kernel import run_block
-from beta_jax.simulator.lanes import Lane, padded_size
-from beta_jax.simulator.layout import Block, BlockShape, Counts
 from beta_jax.types import ParallelConfig, Workload
 
 

@@ -15,18 +15,18 @@ import numpy as np
 
 from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
 from beta_jax.parallel import run_parallel
-from beta_jax.placement import Placement, Schedule
-from beta_jax.problem import Problem
-from beta_jax.simulator.blocks import (
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
+from beta_jax.simulator.kernels.choose import simulate_block
+from beta_jax.simulator.lanes import make_cases
+from beta_jax.simulator.layout import Dispatch
+from beta_jax.simulator.packing import (
     MAX_LANES,
     SimulationError,
     group_lanes,
     lanes_within,
     pack_block,
 )
-from beta_jax.simulator.kernel import simulate_block
-from beta_jax.simulator.lanes import make_cases
-from beta_jax.simulator.layout import Dispatch
 from beta_jax.simulator.results import Outcome, Tally, join_counts, join_requests
 from beta_jax.types import Workload
 

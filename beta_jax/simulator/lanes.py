@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from beta_jax.placement import Placement, Schedule
-from beta_jax.problem import Problem
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
 from beta_jax.types import TICKS_PER_SECOND, Workload
 
 

@@ -12,7 +12,6 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.arrivals import CV_RANGE, Gamma, Poisson, Process, sample_arrivals
 from beta_jax.traces.fit import gamma_shapes
 from beta_jax.traces.trace import (
     HOUR_S,
@@ -24,7 +23,9 @@ from beta_jax.traces.trace import (
     TraceError,
 )
 from beta_jax.types import Workload
-from beta_jax.workload import merge
+from beta_jax.workloads.processes import CV_RANGE, Gamma, Poisson, Process
+from beta_jax.workloads.sampling import sample_arrivals
+from beta_jax.workloads.synthesis import merge
 
 GAP_S = 1e-6
 """Added to every gap, so that simultaneous arrivals have a likelihood."""

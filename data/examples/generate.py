@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from beta_jax.placement import save_placement
-from beta_jax.problem import Problem, make_models
-from beta_jax.profiles import load_profile
+from beta_jax.placement.placement import save_placement
+from beta_jax.placement.problem import Problem, make_models
+from beta_jax.profiles.profile import load_profile
 from beta_jax.search import place
 from beta_jax.types import Cluster
-from beta_jax.workload import synthesize, write_requests
+from beta_jax.workloads.requests import write_requests
+from beta_jax.workloads.synthesis import synthesize
 
 HERE = Path(__file__).parent
 

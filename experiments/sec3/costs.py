@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from beta_jax import cost_model, stages
-from beta_jax.profiles import Profile, load_profile
+from beta_jax.profiles import cost_model, stages
+from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, ParallelConfig
 from experiments.output import input_path
 from experiments.sec3.config import Config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from beta_jax.statistics import mean_interval
+from beta_jax.analysis.statistics import mean_interval
 from experiments import tables
 from experiments.sec3 import costs, figures, pooling, sweeps, two_models
 from experiments.sec3.config import Config

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from beta_jax import queueing
-from experiments import exact_cases
+from beta_jax.theory import queueing
+from beta_jax.theory import systems as exact_cases
 from experiments.sec3.config import Config
 from experiments.timing import Stopwatch
 

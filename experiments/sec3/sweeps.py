@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from beta_jax.placement import Group, Placement
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.theory.placements import Theory
 from beta_jax.types import ParallelConfig
 from experiments import runner
 from experiments.inputs import InputMaker
@@ -15,7 +16,6 @@ from experiments.points import Point, Replications, Scenario, sweep
 from experiments.results import PointResult
 from experiments.sec3.config import Config, Runs
 from experiments.store import Store
-from experiments.theory import Theory
 from experiments.timing import Stopwatch
 
 NUM_DEVICES = 8

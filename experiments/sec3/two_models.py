@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.metrics import latency_summary
-from beta_jax.placement import Placement
-from beta_jax.problem import Problem, make_models
-from beta_jax.profiles import Profile, load_profile
+from beta_jax.analysis.metrics import latency_summary
+from beta_jax.analysis.statistics import Interval, mean_interval, paired_ratio
+from beta_jax.placement.placement import Placement
+from beta_jax.placement.problem import Problem, make_models
+from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.search import place
 from beta_jax.simulator import Outcome, simulate
-from beta_jax.statistics import Interval, mean_interval, paired_ratio
+from beta_jax.theory.placements import Theory
 from beta_jax.types import GB, TICKS_PER_SECOND, Cluster, Rules, Workload
-from beta_jax.workload import synthesize_many
+from beta_jax.workloads.synthesis import synthesize_many
 from experiments.output import input_path
 from experiments.placements import hosts_any, require_placed
 from experiments.sec3.config import Config
-from experiments.theory import Theory
 from experiments.timing import Stopwatch
 
 MODEL_TYPE = "bert-6.7b"

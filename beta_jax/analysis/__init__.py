@@ -1,0 +1,1 @@
+"""Analysis: what simulated requests say: latencies, utilisation, stage times, misses, intervals."""

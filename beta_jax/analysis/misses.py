@@ -1,0 +1,149 @@
+"""Why requests missed their SLO.
+
+Every miss is a rejection, at arrival, and has exactly one reason, the first of these that holds:
+
+* NO_REPLICA: no group of the placement in force hosts the model.
+* SLO_TOO_SHORT: not even when idle does any of the groups that host it serve it within its SLO.
+* UNFIT_GROUP: the group it was sent to does not either, but another one that hosts it does.
+* BEHIND_OWN: the earlier requests of its own model that the group had accepted would have made it
+  late without those of any other model.
+* BEHIND_OTHER: without other models' requests in that group it would have been in time.
+
+The last two ask what would have been: the group's earlier accepted requests of the same model run
+alone, each accepted as it was, and the missed one after them. Taking requests away never delays
+another one in a pipeline that serves first come, first served, so this is well defined: either
+the model's own requests suffice for the miss, or others are necessary for it. (Asking which request
+stood directly in front would blame whichever of a long queue happened to come last.)
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.analysis.stage_times import model_ticks, overhead_ticks, run_stages
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
+from beta_jax.simulator.lanes import segments
+from beta_jax.simulator.results import Outcome
+from beta_jax.types import durations_to_ticks
+
+IN_TIME = -1
+"""In place of a reason, for requests that did not miss."""
+
+
+class MissReason(enum.IntEnum):
+    """See the module."""
+
+    NO_REPLICA = 0
+    SLO_TOO_SHORT = 1
+    UNFIT_GROUP = 2
+    BEHIND_OWN = 3
+    BEHIND_OTHER = 4
+
+
+class Misses(NamedTuple):
+    """The misses of an outcome.
+
+    reason: int8 [request], a `MissReason`, or `IN_TIME`; of all requests.
+    counts: int64 [model + 1, group + 1, reason], of the requests that the warm-up cut leaves. Last,
+        at index -1, are requests of models that are not served, and those sent to no group. In a
+        schedule a group is known by its position.
+    """
+
+    reason: NDArray[np.int8]
+    counts: NDArray[np.int64]
+
+
+def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Outcome) -> Misses:
+    """Say of every request that missed its SLO why it did; see the module.
+
+    outcome: of simulating this problem and placement. Raises PlacementError for a placement that is
+    not valid for the problem.
+    """
+    placement.check(problem)
+    workload = outcome.workload
+    reason = np.full(len(workload), IN_TIME, np.int8)
+    num_groups = 0
+    for static, lo, hi in segments(placement, workload):
+        num_groups = max(num_groups, len(static.groups))
+        reason[lo:hi] = _of_segment(
+            problem,
+            static,
+            workload.arrival[lo:hi],
+            workload.model[lo:hi],
+            outcome.good[lo:hi],
+            outcome.group[lo:hi],
+        )
+    counts = np.zeros((len(problem.models) + 1, num_groups + 1, len(MissReason)), np.int64)
+    missed = np.zeros(len(workload), np.bool_)
+    missed[slice(*outcome.counted)] = ~outcome.good[slice(*outcome.counted)]
+    np.add.at(counts, (workload.model[missed], outcome.group[missed], reason[missed]), 1)
+    return Misses(reason, counts)
+
+
+def _of_segment(
+    problem: Problem,
+    placement: Placement,
+    arrival: NDArray[np.int64],
+    model: NDArray[np.int32],
+    good: NDArray[np.bool_],
+    group: NDArray[np.int32],
+) -> NDArray[np.int8]:
+    """The reasons of the requests that one placement serves; all arrays are [request]."""
+    deadline = durations_to_ticks([served.slo_s for served in problem.models])
+    fits = np.zeros((len(problem.models), len(placement.groups)), np.bool_)
+    for index, hosting in enumerate(placement.groups):
+        for hosted in hosting.models:
+            alone = model_ticks(problem, hosted, hosting).sum() + overhead_ticks(problem)
+            fits[hosted, index] = alone <= deadline[hosted]
+
+    reason = np.full(len(arrival), IN_TIME, np.int8)
+    reason[~good & (group < 0)] = MissReason.NO_REPLICA
+    sent = np.flatnonzero(group >= 0)
+    place = group[sent].astype(np.int64) * len(problem.models) + model[sent]
+    order = np.argsort(place, kind="stable")
+    sent = sent[order]
+    for which, first, count in zip(
+        *np.unique(place[order], return_index=True, return_counts=True), strict=True
+    ):
+        index, hosted = divmod(int(which), len(problem.models))
+        here = sent[first : first + count]
+        accepted, missed = here[good[here]], here[~good[here]]
+        if not fits[hosted].any():
+            reason[missed] = MissReason.SLO_TOO_SHORT
+        elif not fits[hosted, index]:
+            reason[missed] = MissReason.UNFIT_GROUP
+        elif len(missed):
+            behind_own = _late_behind(
+                arrival[accepted],
+                arrival[missed],
+                np.searchsorted(accepted, missed),
+                model_ticks(problem, hosted, placement.groups[index]),
+                deadline[hosted] - overhead_ticks(problem),
+            )
+            reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
+    return reason
+
+
+def _late_behind(
+    accepted: NDArray[np.int64],
+    arrival: NDArray[np.int64],
+    earlier: NDArray[np.int64],
+    cost: NDArray[np.int64],
+    longest: np.int64,
+) -> NDArray[np.bool_]:
+    """Which requests of a model are late after others of its own, bool [request].
+
+    accepted: arrivals of those that the group served, [accepted]. earlier: how many of these came
+    before each of the requests. cost: [stage]. longest: how long the stages may take in all.
+    """
+    _, end = run_stages(accepted, np.tile(cost, (len(accepted), 1)))
+    clock = np.concatenate([np.full((1, len(cost)), np.iinfo(np.int64).min), end])[earlier]
+    time = arrival
+    for free, latency in zip(clock.T, cost, strict=True):
+        time = np.maximum(time, free) + latency
+    return time - arrival > longest

@@ -1,0 +1,118 @@
+"""A run as a timeline to look at: which stage of which group worked on which request, and when.
+
+The file is in the Trace Event Format (JSON), which https://ui.perfetto.dev and chrome://tracing
+open: a process per group, a thread per pipeline stage, a slice per request and stage under the name
+of its model, and a thread that marks the requests that the group rejected, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beta_jax.analysis.misses import IN_TIME, MissReason, miss_reasons
+from beta_jax.analysis.stage_times import services
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
+from beta_jax.simulator.lanes import segments
+from beta_jax.simulator.results import Outcome
+from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED
+
+Event = dict[str, Any]
+NOWHERE = 1
+"""Process of the requests that no group hosts; groups follow. Viewers keep 0 for themselves."""
+REJECTED = 1
+"""Thread of a process; stages follow."""
+UNSERVED = "a model that is not served"
+
+
+def write_timeline(
+    path: str | os.PathLike[str],
+    problem: Problem,
+    placement: Placement | Schedule,
+    outcome: Outcome,
+    arrived_s: tuple[float, float] = (-math.inf, math.inf),
+) -> int:
+    """Write the requests that arrive within [from, to) seconds; returns how many these are.
+
+    Times are microseconds on the workload's clock, to the nanosecond. In a schedule every placement
+    has processes of its own. A hundred thousand requests of four stages make a file of about 60 MB.
+    Written whole or not at all. Raises what `services` raises.
+    """
+    arrival_s = outcome.workload.arrival_s
+    shown = (arrived_s[0] <= arrival_s) & (arrival_s < arrived_s[1])
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    lines = map(json.dumps, _events(problem, placement, outcome, shown))
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
+            file.write(next(lines))
+            file.writelines(f",\n{line}" for line in lines)
+            file.write("\n]}\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return int(shown.sum())
+
+
+def _events(
+    problem: Problem, placement: Placement | Schedule, outcome: Outcome, shown: np.ndarray
+) -> Iterator[Event]:
+    workload = outcome.workload
+    process = NOWHERE
+    yield from _names(process, "no group hosts the model")
+    of_group: dict[tuple[int, int], int] = {}
+    for service in services(problem, placement, outcome):
+        process += 1
+        of_group[service.segment, service.position] = process
+        which = f"placement {service.segment}, " if isinstance(placement, Schedule) else ""
+        title = f"{which}group {service.position} {service.group.config}"
+        yield from _names(process, title, service.group.config.pp)
+        kept = shown[service.requests]
+        for stage in range(service.group.config.pp):
+            for request, begin, end in zip(
+                service.requests[kept].tolist(),
+                service.begin[kept, stage].tolist(),
+                service.end[kept, stage].tolist(),
+                strict=True,
+            ):
+                yield {
+                    "name": problem.models[workload.model[request]].name,
+                    "ph": "X",
+                    "ts": begin / 1000,
+                    "dur": (end - begin) / 1000,
+                    "pid": process,
+                    "tid": REJECTED + 1 + stage,
+                    "args": {
+                        "request": request,
+                        "arrival_s": int(workload.arrival[request]) / TICKS_PER_SECOND,
+                    },
+                }
+    reason = miss_reasons(problem, placement, outcome).reason
+    for segment, (_, lo, hi) in enumerate(segments(placement, workload)):
+        for request in lo + np.flatnonzero(shown[lo:hi] & (reason[lo:hi] != IN_TIME)):
+            model = workload.model[request]
+            yield {
+                "name": UNSERVED if model == UNREGISTERED else problem.models[model].name,
+                "ph": "i",
+                "s": "t",
+                "ts": int(workload.arrival[request]) / 1000,
+                "pid": of_group.get((segment, int(outcome.group[request])), NOWHERE),
+                "tid": REJECTED,
+                "args": {"request": int(request), "missed": MissReason(reason[request]).name},
+            }
+
+
+def _names(process: int, title: str, num_stages: int = 0) -> Iterator[Event]:
+    """What the viewer calls a process and its threads."""
+    threads = ["rejected", *(f"stage {stage}" for stage in range(num_stages))]
+    for thread, name in enumerate([title, *threads], REJECTED - 1):
+        kind = "thread_name" if thread >= REJECTED else "process_name"
+        yield {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}

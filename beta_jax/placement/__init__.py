@@ -1,0 +1,1 @@
+"""Placements: the problem, what is placed where, group partitions, and what changes between two."""

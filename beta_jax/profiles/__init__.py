@@ -1,0 +1,1 @@
+"""Profiles: what a model type costs, per parallel configuration and batch size."""

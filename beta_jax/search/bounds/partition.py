@@ -1,0 +1,145 @@
+"""How much a group partition can score, before it is filled: a bound that no placement exceeds.
+
+It is the lower one of two: by work, see `work_bound`, and by memory. On its groups a model's
+requests fare no better than if they had these groups to themselves. How many are served then the
+simulator tells: for requests of one model, which all take and may take the same time, first come,
+first served on the earliest free of equal groups is best. What remains is a knapsack, of replicas
+in the partition's memory. With a price for memory instead of its limit every model chooses for
+itself, which bounds the knapsack at any price (Lagrangian relaxation; Fisher, "The Lagrangian
+relaxation method for solving integer programming problems", Management Science, 1981); the lowest
+of these bounds is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement.partition import Partition
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.problem import Problem
+from beta_jax.search.bounds.served import request_overhead_ticks
+from beta_jax.search.bounds.work import Wanted, served_together
+from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
+from beta_jax.search.result import score_counts
+from beta_jax.simulator import Dispatch, simulate
+from beta_jax.simulator.packing import MAX_GROUPS, stage_ticks
+from beta_jax.types import ParallelConfig, Workload
+
+REPLICAS = 4
+"""On more groups of one configuration than this a model is taken to be served completely."""
+PRICES = np.append(0.0, np.geomspace(1e-6, 1e3, 37))
+"""Of the whole memory, in units of the score."""
+STEPS = np.linspace(0.0, 1.0, 17)
+"""Between the prices beside the best one, finer."""
+
+Array = NDArray[np.float64]
+
+
+class PartitionBound:
+    """Bounds on `published_score`, for the wanted partitions, each with the models to place.
+
+    The problem's number of devices does not matter: a partition says what it consists of.
+    """
+
+    def __init__(self, problem: Problem, workload: Workload, wanted: Wanted) -> None:
+        self._configs = sorted({config for partition, _ in wanted for config in partition})
+        self._memory, self._num_requests = memory_of_device(problem), len(workload)
+        self._weight = weight_table(problem, self._configs)
+        self._weight[self._weight > self._memory] = NEVER_FITS
+        self._idle = _idle_ticks(problem, self._configs)
+        asked = workload.model[workload.model >= 0]
+        self._requests = np.bincount(asked, minlength=len(problem.models))
+        self._served = self._served_alone(problem, workload)
+        together = served_together(problem, workload, wanted)
+        self._together = dict(zip(wanted, together, strict=True))
+
+    def __call__(self, partition: Partition, models: tuple[int, ...]) -> float:
+        """At most what a placement of these models on the partition's groups scores.
+
+        Raises KeyError for what was not wanted.
+        """
+        groups = Counter(partition)
+        number = np.array(list(groups.values()))
+        column = np.array([self._configs.index(config) for config in groups], np.int64)
+        of_groups = np.ix_(np.array(models, np.int64), column)  # [model, config]
+        weight = self._weight[of_groups]
+        together = self._together[partition, models]
+        lightest = np.maximum(weight.min(0, initial=NEVER_FITS), 1)
+        replicas = number @ np.minimum(self._memory // lightest, len(models))
+        by_work = score_counts(together, 0, self._num_requests, replicas)
+
+        # How many groups of each configuration host a model, [option, config]. Beyond those that
+        # are simulated, value and price are linear, so that none or all of the rest is best.
+        counts = (sorted({*range(min(n, REPLICAS + 1) + 1), n}) for n in groups.values())
+        hosts = np.array(list(itertools.product(*counts)))
+        alone = self._served[of_groups][:, np.arange(len(column)), np.minimum(hosts, REPLICAS + 1)]
+        served = np.minimum(alone.sum(2), self._requests[of_groups[0]])  # [model, option]
+        latency = served * self._idle[of_groups].min(1, keepdims=True)
+        value = score_counts(served, latency, self._num_requests, hosts.sum(1))
+        devices = np.array([config.num_devices for config in groups])
+        memory = max(float(self._memory) * (number @ devices), 1.0)
+        share = (weight * (devices / memory)) @ hosts.T
+
+        def by_memory(price: Array) -> Array:
+            best = (value - price[:, None, None] * share).max(2)  # [price, model]
+            return best.sum(1) + price
+
+        coarse = by_memory(PRICES)
+        best = int(coarse.argmin())
+        low, high = PRICES[max(best - 1, 0)], PRICES[min(best + 1, len(PRICES) - 1)]
+        fine = by_memory(low + (high - low) * STEPS)
+        return float(min(by_work, coarse.min(), fine.min()))
+
+    def _served_alone(self, problem: Problem, workload: Workload) -> NDArray[np.int64]:
+        """Requests served on groups that host nothing else, int64 [model, config, group].
+
+        On 0 to REPLICAS groups, and at last on any number of them.
+        """
+        served = np.zeros((*self._weight.shape, REPLICAS + 2), np.int64)
+        lanes = list(self._lanes(problem, workload))
+        rules = dataclasses.replace(problem.rules, dispatch=Dispatch.EARLIEST_FREE)
+        most = max(placement.num_devices for *_, placement, _ in lanes)
+        cluster = dataclasses.replace(problem.cluster, num_devices=most)
+        problem = dataclasses.replace(problem, cluster=cluster, rules=rules)
+        tally = simulate(problem, [lane[2] for lane in lanes], [lane[3] for lane in lanes])
+        for (c, count, _, _), good in zip(lanes, tally.good, strict=True):
+            served[:, c, count] += good
+        served[..., -1] = np.where(served[..., 1] > 0, self._requests[:, None], 0)
+        return served
+
+    def _lanes(
+        self, problem: Problem, workload: Workload
+    ) -> Iterator[tuple[int, int, Placement, Workload]]:
+        """Index of a configuration, number of groups for each model, a placement, its requests."""
+        num_models = len(problem.models)
+        at_once = math.ceil(num_models / math.ceil(num_models * REPLICAS / MAX_GROUPS))
+        for start in range(0, num_models, at_once):
+            models = range(start, min(start + at_once, num_models))
+            kept = (workload.model >= models.start) & (workload.model < models.stop)
+            own = workload if kept.all() else Workload(workload.arrival[kept], workload.model[kept])
+            for c, config in enumerate(self._configs):
+                for count in range(1, REPLICAS + 1):
+                    groups = []  # equally many for any count, so that all have the same shape
+                    for m in models:
+                        hosted = (m,) if self._weight[m, c] < NEVER_FITS else ()
+                        groups += [Group(config, hosted)] * count
+                        groups += [Group(config, ())] * (REPLICAS - count)
+                    yield c, count, Placement(tuple(groups)), own
+
+
+def _idle_ticks(problem: Problem, configs: Sequence[ParallelConfig]) -> Array:
+    """Latency of a request on a group that is idle, float64 ticks [model, config]."""
+    overhead = request_overhead_ticks(problem)
+    return np.array(
+        [
+            [ticks.sum() + overhead for ticks in stage_ticks(problem, model.type, configs)]
+            for model in problem.models
+        ]
+    )

@@ -1,0 +1,159 @@
+"""How much attainment is there to gain: a bound that no placement of the cluster can exceed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement.placement import weight_on_device
+from beta_jax.placement.problem import Problem
+from beta_jax.search.instances import NEVER_FITS, fits_alone, memory_of_device, weight_table
+from beta_jax.simulator.packing import stage_ticks
+from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, Workload, durations_to_ticks
+
+
+def attainment_bound(problem: Problem, workload: Workload) -> float:
+    """An upper bound on the SLO attainment of any static placement, under any dispatch rule.
+
+    Only the configurations count at which a model fits the memory and an idle group serves it
+    within its SLO: requests of models without any are lost. Besides, the devices hold the weights
+    of only so many models, and all of them together do only so much work between a request's
+    arrival and its deadline. NaN for an empty workload.
+    """
+    if not len(workload):
+        return float("nan")
+    bound = ServedBound(problem, workload)
+    coarse = bound(range(len(problem.models)), problem.cluster.num_devices)
+    return min(coarse, bound.in_time(problem.cluster.num_devices)) / len(workload)
+
+
+class ServedBound:
+    """At most how many requests any placement serves, of some of the models, on some devices."""
+
+    def __init__(self, problem: Problem, workload: Workload) -> None:
+        self._workload, self._memory = workload, memory_of_device(problem)
+        self._work, self._weight = _cheapest(problem)
+        self._lightest = _lightest(problem)
+        self._slo = durations_to_ticks([model.slo_s for model in problem.models])
+        self._overhead = request_overhead_ticks(problem)
+        served = workload.model[workload.model >= 0]
+        self._requests = np.bincount(served, minlength=len(problem.models))
+        self._span = float(np.ptp(workload.arrival)) if len(workload) else 0.0
+
+    def __call__(self, models: Sequence[int], num_devices: int) -> float:
+        """By memory and by total work: how many of the models' requests there is room for."""
+        some = np.array([m for m in models if self._work[m] < NO_DEADLINE], np.int64)
+        requests, work = self._requests[some], self._work[some].astype(np.float64)
+        time = self._span + float(self._slo[some].max(initial=0))
+        return min(
+            _most_value(requests, self._weight[some], float(self._memory) * num_devices),
+            _most_value(requests, work * requests, time * num_devices),
+        )
+
+    def replicas(self, models: Sequence[int], num_devices: int) -> int:
+        """At most how many replicas of the models the devices hold, whatever the configuration."""
+        lightest = self._lightest[list(models)].min(initial=NEVER_FITS)
+        room = int(self._memory * num_devices / max(lightest, 1))
+        return min(room, len(models) * num_devices)
+
+    def in_time(self, num_devices: int) -> float:
+        """The most requests that devices could serve that all work on one request at a time.
+
+        A request may be served in part, then it counts in part. The amounts of work that can be
+        done in time on sets of requests are a polymatroid, so it is best to go by ascending work:
+        each class adds what can be done with it beyond what could be done without.
+        """
+        model, arrival = self._workload.model, self._workload.arrival
+        known = np.flatnonzero((model >= 0) & (self._work[model] < NO_DEADLINE))
+        model, release = model[known], arrival[known] - arrival[0]
+        work = self._work[model]
+        deadline = np.minimum(self._slo[model] - self._overhead, NO_DEADLINE // 2) + release
+        total, done = 0.0, 0
+        for amount in np.unique(work):
+            chosen = work <= amount
+            jobs = zip(*(a[chosen].tolist() for a in (release, deadline, work)), strict=True)
+            now_done = _most_work(list(jobs), num_devices)
+            total += (now_done - done) / float(amount)
+            done = now_done
+        return total
+
+
+def request_overhead_ticks(problem: Problem) -> int:
+    """The fixed time added to every request."""
+    return round(problem.rules.request_overhead_s * TICKS_PER_SECOND)
+
+
+def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Device-ticks per request and bytes per replica, int64 [model], each at its best config.
+
+    `NO_DEADLINE` for a model that no configuration can serve.
+    """
+    num_models = len(problem.models)
+    work, weight = np.full(num_models, NO_DEADLINE), np.full(num_models, NO_DEADLINE)
+    slo = durations_to_ticks([model.slo_s for model in problem.models])
+    overhead = request_overhead_ticks(problem)
+    for m, model in enumerate(problem.models):
+        configs = [
+            config
+            for config in problem.profile.configs(model.type)
+            if config.num_devices <= problem.cluster.num_devices
+        ]
+        fits = fits_alone(problem, configs)[m]
+        bytes_on_device = weight_table(problem, configs)[m]
+        for c, ticks in enumerate(stage_ticks(problem, model.type, configs)):
+            if fits[c] and ticks.sum() + overhead <= slo[m]:
+                work[m] = min(work[m], ticks.sum() * configs[c].op)
+                weight[m] = min(weight[m], bytes_on_device[c] * configs[c].num_devices)
+    return work, weight
+
+
+def _lightest(problem: Problem) -> NDArray[np.int64]:
+    """Bytes of a replica, int64 [model], at the configuration where they are fewest."""
+    return np.array(
+        [
+            min(
+                weight_on_device(problem, model, config) * config.num_devices
+                for config in problem.profile.configs(model.type)
+            )
+            for model in problem.models
+        ],
+        np.int64,
+    )
+
+
+def _most_value(value: NDArray, weight: NDArray, room: float) -> float:
+    """The fractional knapsack: the most value of items, whole or in part, that weigh `room`."""
+    per_value = np.divide(weight, value, out=np.full(len(value), np.inf), where=value > 0)
+    order = np.argsort(per_value, kind="stable")
+    taken = np.clip(room - (np.cumsum(weight[order]) - weight[order]), 0, weight[order])
+    share = np.divide(taken, weight[order], out=np.ones(len(order)), where=weight[order] > 0)
+    return float((share * value[order]).sum())
+
+
+def _most_work(jobs: list[tuple[int, int, int]], num_devices: int) -> int:
+    """The most work done in time on (release, deadline, work) jobs, sorted by release.
+
+    Earliest deadline first, with preemption: what is late is dropped, what was done of it counts.
+    Work is in device-ticks, of which `num_devices` are done per tick.
+    """
+    waiting: list[list[int]] = []  # [deadline, work left], a heap
+    done = 0
+    now = 0  # in device-ticks
+    for (release, deadline, work), (until, *_) in zip(
+        jobs, [*jobs[1:], (2 * int(NO_DEADLINE), 0, 0)], strict=True
+    ):
+        now = max(now, release * num_devices)
+        heapq.heappush(waiting, [deadline * num_devices, work])
+        while waiting and now < until * num_devices:
+            due, left = waiting[0]
+            span = max(min(left, due - now, until * num_devices - now), 0)
+            now += span
+            done += span
+            if span == left or now >= due:
+                heapq.heappop(waiting)
+            else:
+                waiting[0][1] = left - span
+    return done

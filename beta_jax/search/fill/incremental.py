@@ -1,0 +1,119 @@
+"""Greedy replica placement on one long workload, simulating only what an addition changes.
+
+Groups that share no model, directly or through other groups, do not affect each other. So a new
+replica changes what happens to the requests of the models that its group is connected with, and to
+no others: of 48 models with a device or two each, to a few in a hundred.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.search.instances import memory_of_device, weight_table
+from beta_jax.search.result import Result, published_score
+from beta_jax.simulator.kernels.choose import simulate_block
+from beta_jax.simulator.lanes import Lane, padded_size
+from beta_jax.simulator.layout import Block, BlockShape, Counts
+from beta_jax.simulator.packing import num_hosts_padded, pack_block
+
+Array = NDArray[np.int64]
+MOST = 0.9
+"""With more of the requests than this it is quicker to simulate all: there is nothing to copy."""
+GROUP_BUCKET, REQUEST_BUCKET = (16, 4), (2**16, 4)
+"""Smallest size and factor of padding: large factors, as every size is a program to compile."""
+
+
+def fill_connected(lane: Lane, num_requests: int) -> Result:
+    """Fill the lane's groups as `fill_greedily` does, with the models that the lane has on them.
+
+    num_requests: what the score is a share of.
+    """
+    problem, groups = lane.problem, lane.placement.groups
+    shape, block, configs = pack_block([lane])
+    weight = weight_table(problem, configs)
+    allowed = np.isin(np.arange(len(weight)), groups[0].models if groups else ())
+    requests = np.bincount(block.model[: block.num_requests], minlength=len(weight) + 1)[:-1]
+    good, latency = np.zeros((2, len(weight)), np.int64)
+    # In canonical order, [group, model] and [group].
+    hosted = np.zeros((len(groups), len(weight)), np.bool_)
+    config = np.array([configs.index(group.config) for group in groups], np.int32)
+    left = np.full(len(groups), memory_of_device(problem))
+    dispatched = np.zeros(len(groups), np.int64)
+
+    while (fits := allowed & ~hosted & (left[:, None] >= weight[:, config].T)).any():
+        load = np.where(fits.any(1), dispatched, np.iinfo(np.int64).max)
+        group = int(load.argmin())
+        model = int(np.where(fits[group], requests - good, -1).argmax())
+        hosted[group, model] = True
+        left[group] -= weight[model, config[group]]
+        order = sorted(range(len(groups)), key=lambda g: np.flatnonzero(hosted[g]).tolist())
+        hosted, config = hosted[order], config[order]
+        left, dispatched = left[order], dispatched[order]
+
+        part, models = _connected(hosted, order.index(group))
+        some = models if requests[models].sum() < MOST * len(lane.workload) else None
+        counts = _simulate(shape, block, hosted[part], config[part], some)
+        dispatched[part] = counts.dispatched[: len(part), 0]
+        good[models] = counts.good[:-1, 0][models]
+        latency[models] = counts.latency[:-1, 0][models]
+
+    placement = Placement(
+        tuple(
+            Group(configs[c], tuple(np.flatnonzero(row).tolist()))
+            for c, row in zip(config, hosted, strict=True)
+        )
+    )
+    score = published_score(int(good.sum()), int(latency.sum()), num_requests, placement)
+    return Result(placement, score, placement.num_replicas + 1)
+
+
+def _connected(hosted: NDArray[np.bool_], group: int) -> tuple[Array, NDArray[np.bool_]]:
+    """Which groups share models with one, directly or not, ascending; and the models on them."""
+    models = hosted[group]
+    while True:
+        part = (hosted & models).any(1)
+        wider = hosted[part].any(0)
+        if (wider == models).all():
+            return np.flatnonzero(part), models
+        models = wider
+
+
+def _simulate(
+    shape: BlockShape,
+    block: Block,
+    hosted: NDArray[np.bool_],
+    config: NDArray[np.int32],
+    models: NDArray[np.bool_] | None,
+) -> Counts:
+    """Counts of some groups, under the requests of some models only unless that is None."""
+    if models is not None:
+        block = _only(block, models)
+    groups = min(padded_size(len(hosted), *GROUP_BUCKET), len(block.config))
+    hosted_padded = np.zeros((*block.hosted.shape[:1], groups, 1), np.bool_)
+    hosted_padded[:-1, : len(hosted), 0] = hosted.T
+    config_padded = np.zeros((groups, 1), np.int32)
+    config_padded[: len(config), 0] = config
+    changed: dict[str, Any] = {"hosted": hosted_padded, "config": config_padded}
+    num_hosts = num_hosts_padded(int(hosted.sum(0).max()), groups)
+    counts, _ = simulate_block(shape._replace(num_hosts=num_hosts), block._replace(**changed))
+    return jax.device_get(counts)
+
+
+def _only(block: Block, models: NDArray[np.bool_]) -> Block:
+    """The block with the requests of these models."""
+    kept = np.flatnonzero(np.append(models, False).take(block.model[: block.num_requests]))
+    padded = padded_size(len(kept), *REQUEST_BUCKET)
+    changed: dict[str, Any] = {
+        "arrival": np.zeros(padded, np.int64),
+        "model": np.zeros(padded, np.int32),
+        "num_requests": np.int32(len(kept)),
+        "count_to": np.int32(len(kept)),
+    }
+    for name in ("arrival", "model"):  # clipping is faster than to check what can not be wrong
+        getattr(block, name).take(kept, out=changed[name][: len(kept)], mode="clip")
+    return block._replace(**changed)

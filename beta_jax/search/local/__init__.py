@@ -1,0 +1,1 @@
+"""Local search over whole placements, with groups of different sizes."""

@@ -1,0 +1,1 @@
+"""The published placement policies (Beta, OSDI 2023, and the baselines it compares with)."""

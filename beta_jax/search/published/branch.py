@@ -1,0 +1,212 @@
+"""Branch and bound: group partitions are filled only where they may still be part of the best.
+
+A candidate consists of shares, each of some models and some devices, that do not affect each other:
+it scores what its shares do together, and a share what its best partition does. So the scores of
+the partitions that are filled, and bounds on those that are not, bound every candidate. What wins
+does not change: left out is only what is known to score less.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from beta_jax.placement.partition import Partition, enumerate_partitions
+from beta_jax.placement.problem import Problem
+from beta_jax.search.bounds.partition import PartitionBound
+from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
+from beta_jax.search.instances import fits_alone
+from beta_jax.search.result import Result
+from beta_jax.types import Workload
+
+LONG = 2**14
+"""With so many requests, those of all shares together, it takes longer to fill than to bound."""
+AT_ONCE, AT_ONCE_SHORT = 8, 24
+"""Partitions that are filled before looking what they rule out, counted by effort: enough for a few
+cores, and of short workloads enough for large blocks."""
+ROUNDING = 1e-9
+"""Scores of shares add up to that of the candidate, but for rounding, which is far less."""
+
+
+class Share(NamedTuple):
+    """A problem, its training workload, and which of its models to place (None: all)."""
+
+    problem: Problem
+    workload: Workload
+    models: tuple[int, ...] | None = None
+
+    def partitions(self) -> list[Partition]:
+        """The partitions on which something fits; if there are none, one on which nothing does."""
+        partitions = enumerate_partitions(self.problem.cluster)
+        configs = sorted({config for partition in partitions for config in partition})
+        fits = fits_alone(self.problem, configs)[list(self.indices())]
+        usable = {configs[c] for c in np.flatnonzero(fits.any(axis=0))}
+        return [p for p in partitions if not usable.isdisjoint(p)] or partitions[:1]
+
+    def indices(self) -> Sequence[int]:
+        return range(len(self.problem.models)) if self.models is None else self.models
+
+    def task(self, partition: Partition) -> GreedyTask:
+        return GreedyTask(self.problem, self.workload, partition, self.models)
+
+    def traffic_key(self) -> Hashable:
+        """Equal where all but the devices and the choice of models is."""
+        problem = self.problem
+        same = problem.models, problem.rules, problem.cluster.memory_bytes
+        return *same, id(problem.profile), id(self.workload)
+
+
+class ShareSearch:
+    """What is known of a share's partitions.
+
+    score: the share's if it is known, else an upper bound. bounds: on the scores of partitions;
+    is_bounded: whether there is nothing to gain from tighter ones. filled: results, by index of a
+    partition. unknown: indices of those that may yet be the first with the best score, the most
+    promising ones first. effort: of filling a partition, 1 with all models.
+    """
+
+    def __init__(self, share: Share, most: float = math.inf) -> None:
+        """most: a bound on the share's score that is known already."""
+        self.share, self.partitions = share, share.partitions()
+        self.filled: dict[int, Result] = {}
+        self.is_bounded = False
+        asked = np.isin(share.workload.model, share.indices())
+        self.effort = 1.0 if share.models is None else float(asked.mean()) if len(asked) else 0.0
+        self.bounds = [most] * len(self.partitions)
+        self._update()
+
+    def bound(self, bound: PartitionBound) -> None:
+        models = tuple(self.share.indices())
+        tighter = [bound(partition, models) for partition in self.partitions]
+        self.bounds = [min(pair) for pair in zip(self.bounds, tighter, strict=True)]
+        self.is_bounded = True
+        self._update()
+
+    def add(self, index: int, result: Result) -> None:
+        self.filled[index] = result
+        self._update()
+
+    def best(self) -> Result:
+        """Of equal scores the first in the published order."""
+        return max((self.filled[i] for i in sorted(self.filled)), key=lambda r: r.score)
+
+    def _update(self) -> None:
+        best = max((result.score for result in self.filled.values()), default=-math.inf)
+        rest = [i for i in range(len(self.partitions)) if i not in self.filled]
+        self.score = max([best, *(self.bounds[i] for i in rest)])
+        able = [i for i in rest if self.bounds[i] >= best - ROUNDING]
+        self.unknown = sorted(able, key=lambda i: -self.bounds[i])
+
+
+Candidate = Sequence[ShareSearch]
+
+
+class Candidates:
+    """Candidates of which the best is wanted.
+
+    doubt: [candidate], by which equally promising ones are ordered, the least doubtful first.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], doubt: Iterable[float]) -> None:
+        self.shares = list(dict.fromkeys(itertools.chain.from_iterable(candidates)))
+        self._candidates = candidates
+        self._by_doubt = [candidates[i] for i in np.argsort(list(doubt), kind="stable")]
+        requests = sum(len(own.share.workload) * own.effort for own in self.shares)
+        # Without a deadline everything is served, and the bounds rule nothing out.
+        models = (model for own in self.shares for model in own.share.problem.models)
+        worth_it = requests >= LONG and all(math.isfinite(model.slo_s) for model in models)
+        self._at_once = AT_ONCE if worth_it else AT_ONCE_SHORT
+        for own in self.shares:
+            own.is_bounded = not worth_it
+
+    def wanted(self, bounds: _Bounds) -> list[tuple[ShareSearch, int]]:
+        """Which partitions to fill next; nothing if it is known what wins."""
+        while True:
+            hopeful = [c for c in self._able_to_win(self._by_doubt) if not _is_known(c)]
+            hopeful.sort(key=_score, reverse=True)
+            unbounded = [share for c in hopeful[:1] for share in c if not share.is_bounded]
+            for share in unbounded:
+                share.bound(bounds.of(share.share))
+            if not unbounded:
+                break
+        found: dict[tuple[ShareSearch, int], None] = {}
+        effort = 0.0
+        for candidate in itertools.takewhile(_is_bounded, hopeful):
+            for share in candidate:
+                others = _score([other for other in candidate if other is not share])
+                for index in share.unknown:
+                    # Twice: what the share and what the candidate are compared with is rounded.
+                    may_win = share.bounds[index] + others >= self._best() - 2 * ROUNDING
+                    if may_win and effort < self._at_once and (share, index) not in found:
+                        found[share, index] = None
+                        effort += share.effort
+        return list(found)
+
+    def winners(self) -> list[Candidate]:
+        """Those of the best score, up to rounding, once nothing is wanted any more."""
+        return [c for c in self._able_to_win(self._candidates) if _is_known(c)]
+
+    def num_simulations(self) -> int:
+        filled = (result for share in self.shares for result in share.filled.values())
+        return sum(result.num_simulations for result in filled)
+
+    def _able_to_win(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        best = self._best()
+        return [c for c in candidates if _score(c) >= best - ROUNDING]
+
+    def _best(self) -> float:
+        return max((_score(c) for c in self._candidates if _is_known(c)), default=-math.inf)
+
+
+def _score(candidate: Candidate) -> float:
+    return sum(share.score for share in candidate)
+
+
+def _is_known(candidate: Candidate) -> bool:
+    return not any(share.unknown for share in candidate)
+
+
+def _is_bounded(candidate: Candidate) -> bool:
+    return all(share.is_bounded for share in candidate)
+
+
+class _Bounds:
+    """Bounds for every traffic, made when one of its shares first needs them."""
+
+    def __init__(self, shares: Sequence[ShareSearch]) -> None:
+        self._wanted: dict[Hashable, dict[tuple[Partition, tuple[int, ...]], None]] = {}
+        for own in shares:
+            wanted = self._wanted.setdefault(own.share.traffic_key(), {})
+            models = tuple(own.share.indices())
+            wanted.update(dict.fromkeys((partition, models) for partition in own.partitions))
+        self._made: dict[Hashable, PartitionBound] = {}
+
+    def of(self, share: Share) -> PartitionBound:
+        key = share.traffic_key()
+        if key not in self._made:
+            wanted = list(self._wanted[key])
+            self._made[key] = PartitionBound(share.problem, share.workload, wanted)
+        return self._made[key]
+
+
+def explore(plans: Sequence[Candidates]) -> None:
+    """Fill partitions, those of all plans together, until it is known for each which ones win.
+
+    What plans have in common is filled once.
+    """
+    bounds = _Bounds([share for plan in plans for share in plan.shares])
+    filled: dict[Hashable, Result] = {}
+    while wanted := [own for plan in plans for own in plan.wanted(bounds)]:
+        keys = [
+            (own.share.traffic_key(), own.share.models, own.partitions[index])
+            for own, index in wanted
+        ]
+        new = {key: own for key, own in zip(keys, wanted, strict=True) if key not in filled}
+        tasks = [own.share.task(own.partitions[index]) for own, index in new.values()]
+        filled |= zip(new, fill_greedily(tasks), strict=True)
+        for key, (own, index) in zip(keys, wanted, strict=True):
+            own.add(index, filled[key])

@@ -1,0 +1,91 @@
+"""Groups that run models in parallel: equal pipelines, manual choices, and the group search."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from beta_jax.placement.partition import regular_partition
+from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.problem import Problem
+from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
+from beta_jax.search.instances import Instances, fits_alone, memory_of_device, weight_table
+from beta_jax.search.published.branch import Candidates, Share, ShareSearch, explore
+from beta_jax.search.result import Result, score_placements
+from beta_jax.types import ParallelConfig
+
+
+def mp_greedy(instances: Instances, *, stages: int) -> list[Result]:
+    """Pipelines of `stages` devices, as many as there are devices for; greedy replica placement."""
+    config = ParallelConfig(1, stages)
+    return fill_greedily(
+        [
+            GreedyTask(problem, workload, (config,) * (problem.cluster.num_devices // stages))
+            for problem, workload in instances
+        ]
+    )
+
+
+def mp_round_robin(instances: Instances) -> list[Result]:
+    """Four-stage pipelines, models dealt out in turn (Beta, OSDI 2023, section 6.6).
+
+    Devices that are left over become pipelines too, of a power of two of stages.
+    """
+    return score_placements(instances, [_deal(problem) for problem, _ in instances])
+
+
+def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
+    """The manual choice (pp, op): groups of pp * op devices, group i hosts model i alone."""
+    config = ParallelConfig(op, pp)
+    placements = []
+    for problem, _ in instances:
+        num_groups = problem.cluster.num_devices // config.num_devices
+        fits = fits_alone(problem, [config])[:num_groups, 0]
+        groups = [Group(config, (model,) if fit else ()) for model, fit in enumerate(fits)]
+        placements.append(Placement(tuple(groups)))
+    return score_placements(instances, placements)
+
+
+def mp_search(instances: Instances) -> list[Result]:
+    """Beta for models of one type: greedy placement on every group partition; the best score wins.
+
+    The first of equal scores wins (Algorithms 1 and 2). Partitions that can not win are left out.
+    """
+    return search_partitions([Share(problem, workload) for problem, workload in instances])
+
+
+def search_partitions(shares: Sequence[Share]) -> list[Result]:
+    """`mp_search` for each share of the models and the devices, all as lanes of shared programs."""
+    searches = [ShareSearch(share) for share in shares]
+    plans = [Candidates([[search]], [0.0]) for search in searches]
+    explore(plans)
+    return [
+        dataclasses.replace(search.best(), num_simulations=plan.num_simulations())
+        for search, plan in zip(searches, plans, strict=True)
+    ]
+
+
+def fill_partitions(share: Share) -> list[Result]:
+    """Every usable group partition of a share, in the published order, filled greedily."""
+    return fill_greedily([share.task(partition) for partition in share.partitions()])
+
+
+def _deal(problem: Problem) -> Placement:
+    configs = regular_partition(problem.cluster.num_devices, ParallelConfig(1, 4))
+    weight = weight_table(problem, configs).tolist()
+    left = [memory_of_device(problem)] * len(configs)
+    hosted: list[list[int]] = [[] for _ in configs]
+    group = since_placed = 0
+    for model in itertools.cycle(range(len(problem.models))):
+        if model not in hosted[group] and weight[model][group] <= left[group]:
+            hosted[group].append(model)
+            left[group] -= weight[model][group]
+            group, since_placed = (group + 1) % len(configs), 0
+        else:
+            since_placed += 1
+        if since_placed == len(problem.models):
+            break
+    return Placement(
+        tuple(Group(config, tuple(models)) for config, models in zip(configs, hosted, strict=True))
+    )

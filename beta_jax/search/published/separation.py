@@ -1,0 +1,165 @@
+"""Beta for mixed model types: models of similar latency share devices, others are kept apart.
+
+Small requests behind large ones on one pipeline miss their deadlines. So models are put in buckets
+of similar latency, the devices are divided among the buckets, and each bucket is searched alone
+(Beta, OSDI 2023, section 4.2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.placement.placement import Placement
+from beta_jax.placement.problem import Problem
+from beta_jax.search.bounds.served import ServedBound
+from beta_jax.search.instances import Instances, nominal_rates
+from beta_jax.search.published.branch import Candidates, Share, ShareSearch, explore
+from beta_jax.search.published.pipelines import search_partitions
+from beta_jax.search.result import Result, score_counts, score_placements
+from beta_jax.types import Workload
+
+SIMILAR = 0.38
+"""Latencies that differ by less, relative to a bucket's first member, share the bucket."""
+IMBALANCES = (1.0, 0.5, 0.3, 0.2, 0.1)
+"""Bounds on a division's imbalance, tightened until fewer than `FEW_DIVISIONS` are left."""
+FEW_DIVISIONS = 100
+
+Bucket = tuple[int, ...]
+"""Models, by index."""
+Division = tuple[tuple[Bucket, int], ...]
+"""Buckets, each with its number of devices."""
+
+
+def mp_search_sep(instances: Instances) -> list[Result]:
+    """The best of `mp_search` on all models together and on every division among the buckets.
+
+    Each bucket is searched once per number of devices, and only where that may decide which one
+    wins. Of equal scores the first wins, and the joined placement only if it is strictly better.
+    Needs nominal rates.
+    """
+    plans = [_candidates(problem, workload) for problem, workload in instances]
+    explore(plans)
+    tried = [
+        (i, _join(share.best() for share in winner))
+        for i, plan in enumerate(plans)
+        for winner in plan.winners()
+    ]
+    scored = score_placements([instances[i] for i, _ in tried], [p for _, p in tried])
+    results = []
+    for i, plan in enumerate(plans):
+        own = [result for (of, _), result in zip(tried, scored, strict=True) if of == i]
+        best = max(own, key=lambda result: result.score)
+        total = plan.num_simulations() + len(own)
+        results.append(dataclasses.replace(best, num_simulations=total))
+    return results
+
+
+def _candidates(problem: Problem, workload: Workload) -> Candidates:
+    """The balanced divisions, and the models together."""
+    buckets = make_buckets(problem)
+    divisions: list[Division] = []
+    imbalance = np.zeros(0)
+    if len(buckets) > 1:
+        divisions, imbalance = balanced_divisions(problem, buckets)
+    bound = ServedBound(problem, workload)
+    searches = {}
+    for share in dict.fromkeys(itertools.chain.from_iterable(divisions)):
+        most = score_counts(bound(*share), 0, len(workload), bound.replicas(*share))
+        searches[share] = ShareSearch(_share(problem, workload, *share), float(most))
+    candidates = [[searches[share] for share in division] for division in divisions]
+    together = [ShareSearch(Share(problem, workload))]
+    return Candidates([*candidates, together], np.append(imbalance, 0.0))
+
+
+def _join(parts: Iterable[Result]) -> Placement:
+    return Placement(tuple(group for part in parts for group in part.static.groups))
+
+
+def _share(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Share:
+    cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
+    return Share(dataclasses.replace(problem, cluster=cluster), workload, bucket)
+
+
+def make_buckets(problem: Problem) -> list[Bucket]:
+    """Each model goes to the first bucket whose first member has a similar latency, or opens one.
+
+    Raises ProfileError for a type whose latency on a single device is not known.
+    """
+    latency_s = [problem.profile.single_device_latency_s(model.type) for model in problem.models]
+    buckets: list[list[int]] = []
+    for model, own in enumerate(latency_s):
+        for bucket in buckets:
+            first = latency_s[bucket[0]]
+            if abs(own - first) < SIMILAR * first:
+                bucket.append(model)
+                break
+        else:
+            buckets.append([model])
+    return [tuple(bucket) for bucket in buckets]
+
+
+def balanced_divisions(
+    problem: Problem, buckets: Sequence[Bucket]
+) -> tuple[list[Division], NDArray[np.float64]]:
+    """Divisions whose throughput, bucket by bucket, is not too far from the traffic's shares.
+
+    Also how far it is, float64 [division].
+    """
+    divisions, imbalance = divisions_of(problem, buckets, nominal_rates("mp-search-sep", problem))
+    kept = imbalance < IMBALANCES[0]
+    for bound in IMBALANCES[1:]:
+        if kept.sum() < FEW_DIVISIONS or not (imbalance < bound).any():
+            break
+        kept = imbalance < bound
+    return [divisions[i] for i in np.flatnonzero(kept)], imbalance[kept]
+
+
+def divisions_of(
+    problem: Problem, buckets: Sequence[Bucket], traffic: NDArray[Any]
+) -> tuple[list[Division], NDArray[np.float64]]:
+    """All divisions, and how far the throughput of each is from the traffic, float64 [division].
+
+    traffic: [model], rates or numbers of requests. A division's imbalance is the largest
+    difference, over the buckets, between the share of the throughput and that of the traffic.
+    """
+    cluster, profile = problem.cluster, problem.profile
+    counts = list(divide(cluster.num_devices, len(buckets), cluster.devices_per_node))
+    demand = np.array([traffic[list(bucket)].sum() for bucket in buckets]) / traffic.sum()
+    types = [problem.models[bucket[0]].type for bucket in buckets]
+    latency_s = [profile.single_device_latency_s(kind) for kind in types]
+    throughput = np.array(counts, np.float64).reshape(-1, len(buckets)) / latency_s
+    imbalance = np.abs(throughput / throughput.sum(1, keepdims=True) - demand).max(1)
+    return [tuple(zip(buckets, count, strict=True)) for count in counts], imbalance
+
+
+def separate(
+    problem: Problem, workload: Workload, divisions: Sequence[Division]
+) -> tuple[list[Placement], int]:
+    """Per division every bucket by `mp_search` on its own devices; also how many simulations."""
+    shares = list(dict.fromkeys(share for division in divisions for share in division))
+    found = search_partitions([_share(problem, workload, *share) for share in shares])
+    of = dict(zip(shares, found, strict=True))
+    placements = [_join(of[share] for share in division) for division in divisions]
+    return placements, sum(result.num_simulations for result in found)
+
+
+def divide(num_devices: int, num_buckets: int, node: int) -> Iterator[tuple[int, ...]]:
+    """Ways to give every bucket some devices, decided from the last bucket to the first.
+
+    Of the n devices that are left a bucket may take i if i <= n mod node, or if n - i or n is a
+    multiple of the node's devices. The first bucket takes all that are left to it.
+    """
+    if num_buckets == 1:
+        yield (num_devices,)
+        return
+    for taken in range(1, num_devices - num_buckets + 2):
+        left = num_devices - taken
+        if taken <= num_devices % node or left % node == 0 or num_devices % node == 0:
+            for others in divide(left, num_buckets - 1, node):
+                yield (*others, taken)

@@ -1,0 +1,1 @@
+"""Kernels: the queueing dynamics as compiled programs, and the choice between them."""

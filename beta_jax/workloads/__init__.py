@@ -1,0 +1,1 @@
+"""Workloads: arrival processes, sampled, merged and joined into requests, and files of requests."""

@@ -1,0 +1,106 @@
+"""Files of requests: CSV with a time and a model in each row."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, UNREGISTERED, Workload
+
+COLUMNS = ("arrival_s", "model")
+LATEST_S = float(NO_DEADLINE) / TICKS_PER_SECOND
+
+
+class WorkloadError(ValueError):
+    """A file of requests, or a workload to be written to one, that makes no sense."""
+
+
+def read_requests(path: str | os.PathLike[str], model_names: Sequence[str]) -> Workload:
+    """Read a CSV file with the columns `arrival_s` and `model`; other columns are not looked at.
+
+    Requests may be in any order; they are sorted by time, and equal times keep the file's order.
+    Blank lines, CRLF and a byte order mark are fine. A file with a header alone is an empty
+    workload. Raises WorkloadError, naming file and line, for anything else.
+    """
+    index = _index(model_names)
+    arrival_s, model = [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            for time, number in _parse(csv.reader(file, strict=True), index):
+                arrival_s.append(time)
+                model.append(number)
+    except OSError as error:
+        raise WorkloadError(f"{os.fspath(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise WorkloadError(f"{os.fspath(path)}: not a text file in UTF-8") from None
+    except WorkloadError as error:
+        raise WorkloadError(f"{os.fspath(path)}, {error}") from None
+    times = np.array(arrival_s, np.float64)
+    order = np.argsort(times, kind="stable")
+    return Workload.from_seconds(times[order], np.array(model, np.int32)[order])
+
+
+def _parse(rows: Any, index: dict[str, int]) -> Iterator[tuple[float, int]]:
+    """(seconds, model index) of every row; raises WorkloadError that begins with the line."""
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        for name in COLUMNS:
+            if header.count(name) != 1:
+                found = ",".join(header) or "nothing"
+                raise WorkloadError(f"line 1: expected one column {name!r}, found {found}")
+        time_at, model_at = (header.index(name) for name in COLUMNS)
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise WorkloadError(
+                    f"line {rows.line_num}: expected {len(header)} fields, found {len(row)}"
+                )
+            number = index.get(row[model_at].strip())
+            if number is None:
+                known = ", ".join(list(index)[:4]) + (", ..." if len(index) > 4 else "")
+                raise WorkloadError(
+                    f"line {rows.line_num}: unknown model {row[model_at]!r}, there are {known}"
+                )
+            try:
+                time = float(row[time_at])
+            except ValueError:
+                time = np.nan
+            if not 0 <= time < LATEST_S:
+                raise WorkloadError(
+                    f"line {rows.line_num}: arrival_s must be seconds >= 0 and < {LATEST_S:.3g}, "
+                    f"found {row[time_at]!r}"
+                )
+            yield time, number
+    except csv.Error as error:
+        raise WorkloadError(f"line {rows.line_num}: {error}") from None
+
+
+def write_requests(
+    path: str | os.PathLike[str], workload: Workload, model_names: Sequence[str]
+) -> None:
+    """Write a workload as `read_requests` reads it: in order, to the nanosecond up to 48 days.
+
+    Raises WorkloadError for a request whose model has no name, and for arrivals before 0.
+    """
+    _index(model_names)
+    if (workload.model <= UNREGISTERED).any() or (workload.model >= len(model_names)).any():
+        raise WorkloadError(f"a request's model is none of the {len(model_names)} named ones")
+    if (workload.arrival < 0).any():
+        raise WorkloadError("a file of requests begins at 0 seconds, the workload does before")
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        names = (model_names[number] for number in workload.model.tolist())
+        table.writerows(zip(workload.arrival_s.tolist(), names, strict=True))
+
+
+def _index(model_names: Sequence[str]) -> dict[str, int]:
+    index = {name.strip(): number for number, name in enumerate(model_names)}
+    if len(index) < len(model_names):
+        raise WorkloadError("model names must differ")
+    return index

@@ -1,0 +1,141 @@
+"""Workloads made: a total rate shared out, synthetic traffic, streams merged or joined into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beta_jax.types import TICKS_PER_SECOND, Model, Workload
+from beta_jax.workloads.processes import Deterministic, Gamma, Poisson, Process
+from beta_jax.workloads.requests import WorkloadError
+from beta_jax.workloads.sampling import sample_arrivals
+
+
+def split_rate(
+    total_rate_rps: float,
+    num_models: int,
+    how: str | Sequence[float] | NDArray[np.float64] = "uniform",
+) -> NDArray[np.float64]:
+    """Share a total rate out over models: float64 requests/s [model] (Beta, OSDI 2023, section 6).
+
+    how: `uniform`; `power_law`, proportional to (i + 1)**-0.5; `triangle_decay`, proportional to
+    1, then twice 1/2, then four times 1/4, ...; or one share per model, >= 0, which are normalised.
+    Raises ValueError for a rate or a share that is negative or not finite, no models, an unknown
+    name, and shares that are too few, too many or all 0.
+    """
+    if not 0 <= total_rate_rps < np.inf:
+        raise ValueError(f"total rate must be >= 0 requests/s and finite, got {total_rate_rps}")
+    if num_models < 1:
+        raise ValueError(f"a rate is shared by at least one model, got {num_models}")
+    rank = np.arange(1, num_models + 1, dtype=np.float64)
+    if not isinstance(how, str):
+        shares = np.asarray(how, np.float64)
+        valid = shares.shape == (num_models,) and np.isfinite(shares).all()
+        if not (valid and (shares >= 0).all() and shares.any()):
+            raise ValueError(f"{num_models} shares >= 0, not all 0, are needed, got {how}")
+    elif how == "uniform":
+        shares = np.ones(num_models)
+    elif how == "power_law":
+        # Python's power: NumPy's is not equal to the last bit on every processor, see below.
+        shares = np.array([i**-0.5 for i in rank.tolist()])
+    elif how == "triangle_decay":
+        shares = 0.5 ** np.floor(np.log2(rank))
+    else:
+        raise ValueError(f"rate split must be uniform, power_law or triangle_decay, got {how!r}")
+    # Summed left to right (unlike `sum`, from Python 3.12 on) and divided in this order, the rates
+    # equal the published ones to the last bit.
+    return total_rate_rps / np.cumsum(shares)[-1] * shares
+
+
+def merge(streams: Sequence[NDArray[np.float64]]) -> Workload:
+    """Merge arrival times in seconds, one array per model, into one workload.
+
+    Of equal arrivals the model with the lower index comes first, and each model keeps its order.
+    """
+    arrival_s = np.concatenate([np.empty(0), *streams])
+    model = np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
+    order = np.argsort(arrival_s, kind="stable")
+    return Workload.from_seconds(arrival_s[order], model[order])
+
+
+def synthesize(
+    models: Sequence[Model],
+    *,
+    duration_s: float,
+    process: str = "gamma",
+    seed: int = 0,
+    rng: str = "jax",
+    start_s: float = 0.0,
+) -> Workload:
+    """Sample traffic in `[start_s, start_s + duration_s)` at the rate and CV of every model.
+
+    process: `gamma`, `poisson` or `deterministic` (the latter two do not look at the CV); for other
+    processes, `merge(sample_arrivals(...))`. rng: see `sample_arrivals`; `legacy` with seed 0 is
+    the traffic of the published results. Raises ValueError for a model without a rate and for
+    whatever the process does not allow.
+    """
+    return synthesize_many(
+        models, seeds=[seed], duration_s=duration_s, process=process, rng=rng, start_s=start_s
+    )[0]
+
+
+def synthesize_many(
+    models: Sequence[Model],
+    *,
+    seeds: Sequence[int],
+    duration_s: float,
+    process: str = "gamma",
+    rng: str = "jax",
+    start_s: float = 0.0,
+) -> list[Workload]:
+    """One independent workload per seed, as `synthesize` makes them, sampled all at once.
+
+    Legacy seeds should be at least `len(models)` apart: model 1 of seed 0 is model 0 of seed 1.
+    """
+    streams = sample_arrivals(
+        [_process_of(model, process) for model in models] * len(seeds),
+        duration_s=duration_s,
+        start_s=start_s,
+        seed=np.repeat(np.asarray(seeds), len(models)),
+        streams=np.tile(np.arange(len(models)), len(seeds)),
+        rng=rng,
+    )
+    count = len(models)
+    return [merge(streams[i * count : (i + 1) * count]) for i in range(len(seeds))]
+
+
+def _process_of(model: Model, process: str) -> Process:
+    try:
+        match process:
+            case "gamma":
+                return Gamma(model.rate_rps, model.cv)
+            case "poisson":
+                return Poisson(model.rate_rps)
+            case "deterministic":
+                return Deterministic(model.rate_rps)
+    except ValueError as error:
+        raise ValueError(f"model {model.name}: {error}") from None
+    raise ValueError(f"process must be gamma, poisson or deterministic, got {process!r}")
+
+
+def join(workloads: Sequence[Workload], gap_s: float) -> Workload:
+    """The workloads one after the other, `gap_s` between the last arrival of one and the next.
+
+    With a gap that outlasts every queue, serving them joined is serving each of them alone, except
+    that the order in which groups fell idle still breaks ties of dispatch.
+    Raises WorkloadError for no workloads and for a gap that is not positive.
+    """
+    if not workloads:
+        raise WorkloadError("there are no workloads to join")
+    if not gap_s > 0:
+        raise WorkloadError(f"the gap must be > 0 seconds, got {gap_s}")
+    gap = round(gap_s * TICKS_PER_SECOND)
+    arrivals, start = [], 0
+    for workload in workloads:
+        arrival = workload.arrival - workload.arrival[:1] + start
+        arrivals.append(arrival)
+        start = int(arrival[-1]) + gap if len(arrival) else start
+    models = [workload.model for workload in workloads]
+    return Workload(np.concatenate(arrivals), np.concatenate(models))
