@@ -17,7 +17,7 @@ import numpy as np
 
 import beta_jax
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
-from beta_jax.simulator.packing import stage_ticks
+from beta_jax.simulator.engine import stage_ticks
 from beta_jax.types import durations_to_ticks
 
 import baseline
@@ -42,7 +42,7 @@ def main() -> None:
     ]
     scalar = []
     for task, found in zip(tasks, fill_greedily(tasks), strict=True):
-        stages = stage_ticks(problem, "bert-1.3b", [task.configs[0]])[0]
+        stages = stage_ticks(problem, "bert-1.3b", task.configs[0])
         hosted = np.zeros((len(models), len(task.configs), 1), np.bool_)
         for g, group in enumerate(found.placement.groups):
             hosted[list(group.models), g] = True

@@ -27,14 +27,22 @@ import numba
 import numpy as np
 
 from beta_jax.parallel import run_parallel
-from beta_jax.simulator.kernels.choose import simulate_block
-from beta_jax.simulator.layout import Block, BlockShape, Dispatch
-from beta_jax.simulator.packing import MAX_LANES, num_hosts_padded, num_lanes_padded, worth_a_block
+from beta_jax.simulator.engine import (
+    LANES,
+    MAX_LANES,
+    Block,
+    BlockShape,
+    Kernel,
+    choose_kernel,
+    num_hosts_padded,
+    simulate_block,
+)
+from beta_jax.types import PUBLISHED_RULES
 
 import baseline
 
 SHAPES = [(4, 8, 48), (16, 1, 48), (16, 4, 48), (32, 2, 72), (64, 1, 48)]
-LANES = (1, 64, 1024)
+NUM_LANES = (1, 64, 1024)
 HOSTED, NUM_TYPES, UTILISATION, SLO_SCALE = 0.25, 6, 0.9, 3
 OVERHEAD = 11_000_000
 REPEATS = 5
@@ -63,14 +71,11 @@ def engine(case: dict):
         stage_ticks = np.repeat(stage_ticks, 2, axis=1)  # one clock: total and bottleneck
     models, groups, lanes = case["hosted"].shape
     blocks = []
-    at_once = (
-        MAX_LANES
-        if min(lanes, MAX_LANES) >= worth_a_block(groups, num_stages, len(case["arrival"]))
-        else 1
-    )
-    for start in range(0, lanes, at_once):
-        hosted = case["hosted"][..., start : start + at_once]
-        real, width = hosted.shape[2], num_lanes_padded(hosted.shape[2])
+    kernel = choose_kernel(min(lanes, MAX_LANES), groups, num_stages, len(case["arrival"]))
+    width = LANES[kernel]
+    for start in range(0, lanes, width):
+        hosted = case["hosted"][..., start : start + width]
+        real = hosted.shape[2]
         padded = np.zeros((models + 1, groups, width), np.bool_)
         padded[:-1, :, :real] = hosted
         deadline = np.zeros((models + 1, width), np.int64)
@@ -89,8 +94,10 @@ def engine(case: dict):
             request_overhead=np.int64(OVERHEAD),
         )
         blocks.append((jax.device_put(block), real))
-    hosts = num_hosts_padded(int(case["hosted"].sum(1).max()), groups) if at_once == 1 else 0
-    shape = BlockShape(num_stages, 0, Dispatch.EARLIEST_FREE, hosts)
+    hosts = 0
+    if kernel is Kernel.SINGLE:
+        hosts = num_hosts_padded(int(case["hosted"].sum(1).max()), groups)
+    shape = BlockShape(kernel, PUBLISHED_RULES.rule, num_stages, 0, hosts)
 
     def run_one(task: tuple[Block, int]) -> list[np.ndarray]:
         block, real = task
@@ -147,7 +154,7 @@ def main() -> None:
     )
     print("million request-events per second, medians; ratio = engine / Numba")
     rows = []
-    for lanes in LANES:
+    for lanes in NUM_LANES:
         print(f"\n{lanes:5d} lanes  (groups, stages, models)   engine    numba    ratio")
         for shape in SHAPES:
             row = measure(shape, lanes)

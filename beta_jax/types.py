@@ -7,11 +7,16 @@ simulator is integer nanoseconds ("ticks"): exact, associative and equal on ever
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from beta_jax.dispatch import DispatchRule, find_rule
+from beta_jax.traits import Trait
 
 TICKS_PER_SECOND = 10**9
 NO_DEADLINE = np.int64(2**62)
@@ -41,6 +46,8 @@ class Model:
 
     `rate_rps` (requests/s) and `cv` (coefficient of variation of the gaps) describe nominal
     traffic; they are needed only to generate workloads and by the policies that plan from rates.
+    Raises ValueError for an SLO that is not > 0 (infinity is none), and for a rate or a CV that is
+    negative or infinite.
     """
 
     name: str
@@ -50,41 +57,77 @@ class Model:
     cv: float = 1.0
 
     def __post_init__(self) -> None:
+        where = f"model {self.name}"
         if not self.slo_s > 0:
-            raise ValueError(f"model {self.name}: SLO must be > 0 seconds, got {self.slo_s}")
-        if self.rate_rps < 0:
-            raise ValueError(f"model {self.name}: rate must be >= 0 req/s, got {self.rate_rps}")
-        if not self.cv >= 0:
-            raise ValueError(f"model {self.name}: CV must be >= 0, got {self.cv}")
+            raise ValueError(f"{where}: SLO must be > 0 seconds, got {self.slo_s}")
+        if not (0 <= self.rate_rps < math.inf or math.isnan(self.rate_rps)):
+            raise ValueError(f"{where}: rate must be >= 0 req/s and finite, got {self.rate_rps}")
+        if not 0 <= self.cv < math.inf:
+            raise ValueError(f"{where}: CV must be >= 0 and finite, got {self.cv}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """`num_devices` equal devices with `memory_bytes` usable each, `devices_per_node` to a node."""
+    """`num_devices` equal devices with `memory_bytes` usable each, `devices_per_node` to a node.
+
+    Raises ValueError for numbers of devices that are not whole or less than 1, and for memory that
+    is not > 0 and finite.
+    """
 
     num_devices: int
     memory_bytes: float = 13 * GB
     devices_per_node: int = 8
 
     def __post_init__(self) -> None:
-        if self.num_devices < 1 or self.devices_per_node < 1 or not self.memory_bytes > 0:
-            raise ValueError(f"a cluster needs devices and memory, got {self}")
+        for name in ("num_devices", "devices_per_node"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | np.integer) and value >= 1):
+                raise ValueError(
+                    f"a cluster needs devices: {name} must be a whole number >= 1, got {value!r}"
+                )
+        if not 0 < self.memory_bytes < math.inf:
+            raise ValueError(
+                f"a cluster needs memory: memory_bytes must be > 0 and finite, "
+                f"got {self.memory_bytes}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """What the simulated system does with a request; the defaults are the published ones.
 
-    dispatch: the name of a `simulator.Dispatch`.
+    dispatch: the name of a rule, see `Dispatch`, or a `DispatchRule`.
     stage_overhead: every stage latency is multiplied by `1 + stage_overhead * number of stages`.
     request_overhead_s: fixed time added to every finish (HTTP, dispatch, driver).
+    Raises ValueError for an unknown rule, and for overheads that are negative or not finite.
     """
 
-    dispatch: Annotated[str, "earliest_free (published), earliest_finish or round_robin"] = (
-        "earliest_free"
-    )
+    dispatch: Annotated[
+        str | DispatchRule, "earliest_free (published), earliest_finish or round_robin"
+    ] = "earliest_free"
     stage_overhead: Annotated[float, "a stage takes 1 + this times the number of stages"] = 0.009
     request_overhead_s: Annotated[float, "added to every request's latency, s"] = 0.011
+
+    def __post_init__(self) -> None:
+        find_rule(self.dispatch)
+        for name in ("stage_overhead", "request_overhead_s"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {value}")
+
+    @property
+    def rule(self) -> DispatchRule:
+        """How requests are dispatched."""
+        return find_rule(self.dispatch)
+
+    @property
+    def traits(self) -> Trait:
+        """What shortcuts may rely on: what the dispatch rule declares, and all that holds anyhow.
+
+        No rule of this class batches requests, revises a decision, or carries work over a change.
+        """
+        unbatched = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
+        return self.rule.traits | unbatched | Trait.SEGMENTS_APART
 
 
 PUBLISHED_RULES = Rules()
@@ -92,7 +135,7 @@ PUBLISHED_RULES = Rules()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Workload:
-    """Requests in order of arrival.
+    """Requests in order of arrival; equal iff all requests are.
 
     arrival: int64 ticks [request], non-decreasing.
     model: int32 [request], index into the served models, or `UNREGISTERED`.
@@ -119,10 +162,39 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival)
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Workload)
+            and hash(self) == hash(other)
+            and np.array_equal(self.arrival, other.arrival)
+            and np.array_equal(self.model, other.model)
+        )
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        some = slice(None, None, max(len(self) // 256, 1))  # equal workloads agree anywhere
+        return hash((len(self), self.arrival[some].tobytes(), self.model[some].tobytes()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
     @property
     def arrival_s(self) -> NDArray[np.float64]:
         """Arrival times in seconds, float64 [request]."""
         return self.arrival / TICKS_PER_SECOND
+
+    def part(self, begin: int, end: int) -> Workload:
+        """The requests [begin, end)."""
+        if (begin, end) == (0, len(self)):
+            return self
+        return Workload(self.arrival[begin:end], self.model[begin:end])
+
+    def of_models(self, models: Sequence[int] | NDArray[np.integer]) -> Workload:
+        """The requests of some models."""
+        kept = np.isin(self.model, models)
+        return self if kept.all() else Workload(self.arrival[kept], self.model[kept])
 
     def warmup_cut(self, warmup_s: float) -> tuple[int, int]:
         """The half-open range of requests left when the warm-up is trimmed.

@@ -6,7 +6,7 @@ lane alone and many in lockstep, and the dispatch rules.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from beta_jax.analysis.stage_times import run_stages
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator import Dispatch, Outcome, simulate
-from beta_jax.simulator.kernels.choose import simulate_block
-from beta_jax.simulator.lanes import make_cases
-from beta_jax.simulator.packing import pack_block
-from beta_jax.simulator.results import join_requests
+from beta_jax.simulator.engine import Kernel, join_requests, make_simulations, simulate_lanes
 from beta_jax.theory import queueing
 from beta_jax.theory.systems import ALL, FOREVER, Case, Groups, Row, Systems
 from beta_jax.types import Workload, durations_to_ticks
@@ -129,18 +126,11 @@ def _in_lockstep(
     problems: Sequence[Problem], placements: Sequence[Placement], workload: Workload
 ) -> list[Outcome]:
     """As `simulate`, in blocks of many lanes even where it would choose one lane at a time."""
-    cases = make_cases(problems, placements, workload, 0.0)
-    lanes = [lane for case in cases for lane in case.lanes]
-    alike: dict[Hashable, list[int]] = {}
-    for index, lane in enumerate(lanes):
-        alike.setdefault(lane.block_key(), []).append(index)
-    found: dict[int, list[np.ndarray]] = {}
-    for members in alike.values():
-        shape, block, _ = pack_block([lanes[i] for i in (*members, members[0])])
-        _, requests = simulate_block(shape, block, keep_requests=True)
-        for column, index in enumerate(members):
-            found[index] = [np.asarray(array)[:, column] for array in requests]
-    return join_requests(cases, [[found[index]] for index in range(len(lanes))])
+    simulations = make_simulations(problems, placements, workload, 0.0)
+    lanes = [lane for simulation in simulations for lane in simulation.lanes]
+    return join_requests(
+        simulations, simulate_lanes(lanes, keep_requests=True, kernel=Kernel.LOCKSTEP)
+    )
 
 
 def _dispatch(seed: int) -> Iterable[Row]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from beta_jax.placement.placement import Group, Placement, PlacementError, Schedule, load_placement
+from beta_jax.placement.files import load_placement
+from beta_jax.placement.placement import Group, Placement, PlacementError, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.types import Model
 from experiments.output import input_path

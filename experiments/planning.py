@@ -20,7 +20,7 @@ from experiments.placements import hosts_any, require_placed
 
 TODAY = "today"
 """What tables call the placement that a search starts from."""
-IMPROVES = "beta"
+IMPROVES = "local-search"
 """The policy that can start from a placement."""
 
 

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
-from beta_jax.placement.placement import (
-    Placement,
-    PlacementError,
-    Schedule,
-    load_placement,
-    save_placement,
-)
+from beta_jax.placement.files import load_placement, save_placement
+from beta_jax.placement.placement import Placement, PlacementError, Schedule
 from beta_jax.placement.problem import Problem, make_models
 from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, Cluster, Model, Rules, Workload
@@ -36,7 +31,7 @@ SOMETIMES = (
 )
 """Files that not every run has."""
 FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
-BETA = "beta"
+BETA = "local-search"
 """The policy with options, and the one that can start from a placement."""
 
 

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from beta_jax.search import scoring
 from beta_jax.search.fill import greedy
-from beta_jax.simulator import packing
+from beta_jax.simulator import engine, packing
+from beta_jax.simulator.engine import Kernel
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,14 +41,10 @@ def shared(pytestconfig: pytest.Config) -> pathlib.Path:
     pytest.skip(message)
 
 
-@pytest.fixture(params=["one lane", "lockstep"])
+@pytest.fixture(params=Kernel)
 def kernel(request: pytest.FixtureRequest):
     """Of two programs the faster one simulates the lanes at hand; here the same one all of them."""
-    lockstep = request.param == "lockstep"
     with pytest.MonkeyPatch.context() as patch:
-        for module in (packing, greedy, scoring):
-            from_lanes = 1 if lockstep else packing.MAX_LANES + 1
-            patch.setattr(module, "worth_a_block", lambda *_, n=from_lanes: n)
-        if lockstep:
-            patch.setattr(packing, "LANE_BUCKETS", (packing.MAX_LANES,))
+        for module in (packing, engine, greedy):
+            patch.setattr(module, "choose_kernel", lambda *_: request.param)
         yield

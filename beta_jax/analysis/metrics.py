@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from beta_jax.analysis.stage_times import services
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.simulator.lanes import segments
-from beta_jax.simulator.results import Outcome
+from beta_jax.simulator.engine import Outcome, segments
 from beta_jax.types import TICKS_PER_SECOND
 
 

@@ -24,12 +24,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.analysis.stage_times import model_ticks, overhead_ticks, run_stages
+from beta_jax.analysis.stage_times import require_retraceable, run_stages
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.simulator.lanes import segments
-from beta_jax.simulator.results import Outcome
-from beta_jax.types import durations_to_ticks
+from beta_jax.simulator.engine import (
+    Outcome,
+    idle_ticks,
+    request_overhead_ticks,
+    segments,
+    slo_ticks,
+    stage_ticks,
+)
 
 IN_TIME = -1
 """In place of a reason, for requests that did not miss."""
@@ -62,8 +67,9 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
     """Say of every request that missed its SLO why it did; see the module.
 
     outcome: of simulating this problem and placement. Raises PlacementError for a placement that is
-    not valid for the problem.
+    not valid for the problem, and ValueError for rules that cannot be retraced.
     """
+    require_retraceable(problem)
     placement.check(problem)
     workload = outcome.workload
     reason = np.full(len(workload), IN_TIME, np.int8)
@@ -94,12 +100,12 @@ def _of_segment(
     group: NDArray[np.int32],
 ) -> NDArray[np.int8]:
     """The reasons of the requests that one placement serves; all arrays are [request]."""
-    deadline = durations_to_ticks([served.slo_s for served in problem.models])
+    deadline, overhead = slo_ticks(problem), request_overhead_ticks(problem.rules)
     fits = np.zeros((len(problem.models), len(placement.groups)), np.bool_)
+    idle = idle_ticks(problem, [group.config for group in placement.groups])
     for index, hosting in enumerate(placement.groups):
-        for hosted in hosting.models:
-            alone = model_ticks(problem, hosted, hosting).sum() + overhead_ticks(problem)
-            fits[hosted, index] = alone <= deadline[hosted]
+        hosted_here = list(hosting.models)
+        fits[hosted_here, index] = idle[hosted_here, index] <= deadline[hosted_here]
 
     reason = np.full(len(arrival), IN_TIME, np.int8)
     reason[~good & (group < 0)] = MissReason.NO_REPLICA
@@ -122,8 +128,8 @@ def _of_segment(
                 arrival[accepted],
                 arrival[missed],
                 np.searchsorted(accepted, missed),
-                model_ticks(problem, hosted, placement.groups[index]),
-                deadline[hosted] - overhead_ticks(problem),
+                stage_ticks(problem, problem.models[hosted].type, placement.groups[index].config),
+                deadline[hosted] - overhead,
             )
             reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
     return reason

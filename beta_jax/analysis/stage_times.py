@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from beta_jax.placement.placement import Group, Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.simulator.lanes import segments
-from beta_jax.simulator.packing import stage_ticks
-from beta_jax.simulator.results import Outcome
-from beta_jax.types import TICKS_PER_SECOND
+from beta_jax.simulator.engine import Outcome, request_overhead_ticks, segments, stage_ticks
+from beta_jax.traits import Trait
 
+RELIES_ON = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
 Ticks = NDArray[np.int64]
 
 
@@ -52,6 +51,7 @@ def services(
     Raises PlacementError for a placement that is not valid for the problem, and ValueError for an
     outcome that does not come from simulating this problem and placement.
     """
+    require_retraceable(problem)
     placement.check(problem)
     arrival, model = outcome.workload.arrival, outcome.workload.model
     for segment, (static, lo, hi) in enumerate(segments(placement, outcome.workload)):
@@ -62,9 +62,9 @@ def services(
                 raise ValueError(f"group {position} served models that it does not host")
             cost = np.zeros((len(problem.models), group.config.pp), np.int64)
             for hosted in group.models:
-                cost[hosted] = model_ticks(problem, hosted, group)
+                cost[hosted] = stage_ticks(problem, problem.models[hosted].type, group.config)
             begin, end = run_stages(arrival[requests], cost[model[requests]])
-            finish = end[:, -1] + overhead_ticks(problem)
+            finish = end[:, -1] + request_overhead_ticks(problem.rules)
             if not np.array_equal(finish, outcome.finish[requests]):
                 raise ValueError("the outcome is not of this problem and placement")
             yield Service(segment, position, group, requests, begin, end)
@@ -83,11 +83,7 @@ def run_stages(arrival: Ticks, cost: Ticks) -> tuple[Ticks, Ticks]:
     return end - cost, end
 
 
-def model_ticks(problem: Problem, model: int, group: Group) -> Ticks:
-    """Effective stage latencies of a model in a group that hosts it, int64 ticks [stage]."""
-    return stage_ticks(problem, problem.models[model].type, [group.config])[0]
-
-
-def overhead_ticks(problem: Problem) -> int:
-    """What is added to every finish, in ticks."""
-    return round(problem.rules.request_overhead_s * TICKS_PER_SECOND)
+def require_retraceable(problem: Problem) -> None:
+    """Raise ValueError unless stages serve one request after the other, in order of arrival."""
+    if RELIES_ON not in problem.rules.traits:
+        raise ValueError(f"what stages did cannot be retraced under {problem.rules}")

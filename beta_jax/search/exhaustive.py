@@ -7,11 +7,13 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.placement.codec import Codec
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import Instances, memory_of_device, weight_table
 from beta_jax.search.result import Result, score_placements
 from beta_jax.search.scoring import Scorer
+from beta_jax.traits import Trait
 from beta_jax.types import Workload
 
 MAX_PLACEMENTS = 1_000_000
@@ -22,9 +24,9 @@ def exhaustive(instances: Instances) -> list[Result]:
     """The best static placement there is, by the published score; the first of equal ones.
 
     Every list of groups, of every profiled configuration, with every set of models that fits. Their
-    order matters, as it breaks ties of dispatch, but only between groups that share a model: of two
-    neighbours that share none, one order is enough. Groups without a model are left out. Raises
-    ValueError beyond `MAX_PLACEMENTS`.
+    order matters, as it breaks ties of dispatch, but under rules with `Trait.LOCAL` only between
+    groups that share a model: of two neighbours that share none, one order is enough. Groups
+    without a model are left out. Raises ValueError beyond `MAX_PLACEMENTS`.
     """
     return [_best(problem, workload) for problem, workload in instances]
 
@@ -35,10 +37,10 @@ def _best(problem: Problem, workload: Workload) -> Result:
         return score_placements([(problem, workload)], [Placement(())])[0]
     lists = _group_lists(options, problem)
     configs = sorted({group.config for group in options})
-    hosted = np.zeros((len(options) + 1, len(problem.models)), np.bool_)  # the last: no group
-    for index, group in enumerate(options):
-        hosted[index, list(group.models)] = True
-    config = np.array([configs.index(group.config) for group in options] + [0])
+    # A lane for every option; the last one has no group.
+    codec = Codec(configs, len(problem.models), 1)
+    lanes = codec.encode([*(Placement((group,)) for group in options), Placement()])
+    hosted, config = lanes.hosted[:, 0], lanes.config[:, 0]
     scorer = Scorer(problem, [workload], configs, lists.shape[1])
     chunks = np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE))
     score = np.concatenate([scorer(hosted[chunk], config[chunk]).score[0] for chunk in chunks])
@@ -67,7 +69,8 @@ def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
     """All lists of groups that the devices suffice for, [list, place]; `len(options)` is none."""
     size = np.array([group.config.num_devices for group in options], np.int64)
     share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
-    may_follow = share | (np.arange(len(options))[:, None] <= np.arange(len(options)))
+    local = Trait.LOCAL in problem.rules.traits
+    may_follow = share | (not local) | (np.arange(len(options))[:, None] <= np.arange(len(options)))
     lists = [np.arange(len(options))[:, None]]  # by their number of groups
     while len(lists[-1]):
         longest = lists[-1]

@@ -14,7 +14,7 @@ from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.exhaustive import exhaustive
 from beta_jax.search.instances import Training, as_one
-from beta_jax.search.local.search import beta
+from beta_jax.search.local.climb import local_search
 from beta_jax.search.published.evolution import evolve
 from beta_jax.search.published.integer_programs import mp_ilp, sr_ilp
 from beta_jax.search.published.pipelines import mp_equal, mp_greedy, mp_round_robin, mp_search
@@ -22,52 +22,77 @@ from beta_jax.search.published.replication import sr_greedy, sr_replace, sr_sear
 from beta_jax.search.published.separation import mp_search_sep
 from beta_jax.search.result import Result
 
-POLICIES: dict[str, Callable[..., list[Result]]] = {
-    "sr-greedy": sr_greedy,
-    "sr-search": sr_search,
-    "sr-uniform": sr_uniform,
-    "sr-replace-<seconds>": sr_replace,
-    "sr-ilp": sr_ilp,
-    "mp-greedy-<stages>": mp_greedy,
-    "mp-round-robin": mp_round_robin,
-    "mp-equal-<pp>-<op>": mp_equal,
-    "mp-ilp": mp_ilp,
-    "mp-search": mp_search,
-    "mp-search-sep": mp_search_sep,
-    "beta": beta,
-    "beta-<budget_simulations>": beta,
-    "exhaustive": exhaustive,
-    "<policy>-evo": evolve,
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A placement policy.
+
+    place: from instances, each a problem and its training workload, to a `Result` each; further
+    keyword arguments are the policy's options. trains_on_many: whether it tells several training
+    workloads apart, and gets them all; for other policies they are joined into one.
+
+    A policy of your own is passed to `place`, or gets a name by `POLICIES["mine"] = Policy(mine)`.
+    """
+
+    place: Callable[..., list[Result]]
+    trains_on_many: bool = False
+
+
+POLICIES: dict[str, Policy] = {
+    "sr-greedy": Policy(sr_greedy),
+    "sr-search": Policy(sr_search),
+    "sr-uniform": Policy(sr_uniform),
+    "sr-replace-<seconds>": Policy(sr_replace),
+    "sr-ilp": Policy(sr_ilp),
+    "mp-greedy-<stages>": Policy(mp_greedy),
+    "mp-round-robin": Policy(mp_round_robin),
+    "mp-equal-<pp>-<op>": Policy(mp_equal),
+    "mp-ilp": Policy(mp_ilp),
+    "mp-search": Policy(mp_search),
+    "mp-search-sep": Policy(mp_search_sep),
+    "local-search": Policy(local_search, trains_on_many=True),
+    "local-search-<budget_simulations>": Policy(local_search, trains_on_many=True),
+    "exhaustive": Policy(exhaustive),
+    "<policy>-evo": Policy(evolve),
 }
 """Policies by name. A part in angle brackets is passed by that keyword: `<policy>` stands for
 another policy, any other part for a whole number."""
-TRAIN_ON_MANY = (beta,)
-"""Policies that tell several training workloads apart; for others these are joined into one."""
 
 
 class UnknownPolicyError(ValueError):
     """No policy has this name, or it does not have this option."""
 
 
-def find_policy(name: str, **options: Any) -> functools.partial[list[Result]]:
-    """The policy of a name such as `mp-equal-8-2`, with options such as `seed=1` for `-evo`.
+def find_policy(policy: str | Policy, **options: Any) -> Policy:
+    """The policy of a name such as `mp-equal-8-2`, or the one given, with options bound to it.
 
-    Raises UnknownPolicyError with the nearest names, or the options that there are.
+    Options are such as `seed=1` for `-evo`. Raises UnknownPolicyError with the nearest names, or
+    the options that there are.
     """
-    for pattern, function in POLICIES.items():
-        if match := re.fullmatch(re.sub(r"<(\w+)>", _placeholder, pattern), name):
+    if isinstance(policy, Policy):
+        return _with_options(policy, getattr(policy.place, "__name__", "policy"), {}, options)
+    for pattern, found in POLICIES.items():
+        if match := re.fullmatch(re.sub(r"<(\w+)>", _placeholder, pattern), policy):
             parts = {
-                key: find_policy(part) if key == "policy" else int(part)
+                key: find_policy(part).place if key == "policy" else int(part)
                 for key, part in match.groupdict().items()
             }
-            known = inspect.signature(function).parameters.keys() - {"instances"} - parts.keys()
-            for option in options.keys() - known:
-                there_are = f"its options: {', '.join(sorted(known))}" if known else "it has none"
-                raise UnknownPolicyError(f"{name}: unknown option {option!r}; {there_are}")
-            return functools.partial(function, **parts, **options)
-    nearest = difflib.get_close_matches(name, POLICIES, n=3, cutoff=0.4)
+            return _with_options(found, policy, parts, options)
+    nearest = difflib.get_close_matches(policy, POLICIES, n=3, cutoff=0.4)
     hint = f"nearest: {', '.join(nearest)}; " if nearest else ""
-    raise UnknownPolicyError(f"unknown policy {name!r}; {hint}known: {', '.join(POLICIES)}")
+    raise UnknownPolicyError(f"unknown policy {policy!r}; {hint}known: {', '.join(POLICIES)}")
+
+
+def _with_options(
+    policy: Policy, name: str, parts: dict[str, Any], options: dict[str, Any]
+) -> Policy:
+    _, *parameters = inspect.signature(policy.place).parameters
+    known = {*parameters} - parts.keys()
+    for option in options.keys() - known:
+        there_are = f"its options: {', '.join(sorted(known))}" if known else "it has none"
+        raise UnknownPolicyError(f"{name}: unknown option {option!r}; {there_are}")
+    bound = functools.partial(policy.place, **parts, **options)
+    return dataclasses.replace(policy, place=bound)
 
 
 def _placeholder(part: re.Match[str]) -> str:
@@ -75,30 +100,32 @@ def _placeholder(part: re.Match[str]) -> str:
 
 
 def place_batch(
-    policy: str, problems: Sequence[Problem], training: Sequence[Training], **options: Any
+    policy: str | Policy, problems: Sequence[Problem], training: Sequence[Training], **options: Any
 ) -> list[Result]:
     """Place many instances with one policy, their simulations as lanes of shared programs.
 
-    training: the training workload, or workloads, of each problem; pass the same object where it is
-    the same. options: the policy's own, see its function; they have defaults. Every placement is
-    valid; warnings name the models left without a replica.
+    policy: a name (see `POLICIES`), or a policy. training: the training workload, or workloads, of
+    each problem. options: the policy's own, see its function; they have defaults. Every placement
+    is valid; warnings name the models left without a replica.
     """
-    function = find_policy(policy, **options)
+    chosen = find_policy(policy, **options)
     instances: list[Any] = list(zip(problems, training, strict=True))
-    if function.func not in TRAIN_ON_MANY:
+    if not chosen.trains_on_many:
         instances = [(problem, as_one(problem, given)) for problem, given in instances]
-    results = function(instances) if instances else []
+    results = chosen.place(instances) if instances else []
+    name = policy if isinstance(policy, str) else getattr(policy.place, "__name__", "policy")
     return [
-        dataclasses.replace(r, warnings=(*r.warnings, *_left_out(policy, problem, r)))
+        dataclasses.replace(r, warnings=(*r.warnings, *_left_out(name, problem, r)))
         for r, problem in zip(results, problems, strict=True)
     ]
 
 
-def place(policy: str, problem: Problem, training: Training, **options: Any) -> Result:
-    """Place the problem's models by a named policy, trained on one workload or on several.
+def place(policy: str | Policy, problem: Problem, training: Training, **options: Any) -> Result:
+    """Place the problem's models by a policy or its name, trained on one workload or on several.
 
-    options: the policy's own; `help(beta_jax.POLICIES["beta"])` explains those of `beta`.
-    Raises UnknownPolicyError. What fits nowhere is left out, with a warning in the result.
+    options: the policy's own; `help(beta_jax.POLICIES["local-search"].place)` explains those of
+    the local search. Raises UnknownPolicyError. What fits nowhere is left out, with a warning in
+    the result.
     """
     return place_batch(policy, [problem], [training], **options)[0]
 

@@ -18,9 +18,9 @@ from beta_jax.types import TICKS_PER_SECOND
 class Result:
     """The placement a policy chose.
 
-    score: `published_score` on the training workload (`beta`: its objective). num_simulations:
-    simulations it took. warnings: what the user should know, such as models left out. history: of
-    a search that goes on, the best score after so many simulations.
+    score: `published_score` on the training workload (`local-search`: its objective).
+    num_simulations: simulations it took. warnings: what the user should know, such as models left
+    out. history: of a search that goes on, the best score after so many simulations.
     """
 
     placement: Placement | Schedule

@@ -1,4 +1,4 @@
-"""What is simulated: cases as the caller gave them, and the static lanes that they consist of."""
+"""What is simulated: as the caller gave it, and the lanes that it consists of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.types import TICKS_PER_SECOND, Workload
+from beta_jax.traits import Trait
+from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
 
 
 class SimulationError(ValueError):
@@ -18,24 +19,33 @@ class SimulationError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lane:
-    """One simulation of a static placement; `counted`: half-open range of the requests to tally."""
+    """One simulation of groups that stay what they are.
+
+    configs: of the groups, in order. may_host: per group the models that it hosts; in a search,
+    that it may come to host. counted: half-open range of the requests to tally.
+    """
 
     problem: Problem
-    placement: Placement
+    configs: tuple[ParallelConfig, ...]
+    may_host: tuple[tuple[int, ...], ...]
     workload: Workload
     counted: tuple[int, int]
 
     @property
     def num_groups(self) -> int:
         """The number of groups, padded."""
-        return padded_size(len(self.placement.groups), 4)
+        return padded_size(len(self.configs), 4)
 
     @property
     def num_clocks(self) -> int:
         """Clocks per group: 1 where exact (a group's models are of one type), else its stages."""
-        groups, types = self.placement.groups, [model.type for model in self.problem.models]
-        if any(g.config.pp > 1 and len({types[m] for m in g.models}) > 1 for g in groups):
-            return padded_size(max(g.config.pp for g in groups), 2)
+        types = [model.type for model in self.problem.models]
+        mixed = (
+            config.pp > 1 and len({types[m] for m in models}) > 1
+            for config, models in zip(self.configs, self.may_host, strict=True)
+        )
+        if Trait.AT_ARRIVAL | Trait.WORK_BY_MODEL not in self.problem.rules.traits or any(mixed):
+            return padded_size(max(config.pp for config in self.configs), 2)
         return 1
 
     def block_key(self) -> Hashable:
@@ -46,12 +56,11 @@ class Lane:
         """Lanes with equal keys could share a block if they had equally many groups."""
         problem = self.problem
         types = tuple(model.type for model in problem.models)
-        shared = id(self.workload), self.counted, id(problem.profile), problem.rules, types
-        return *shared, self.num_clocks
+        return self.workload, self.counted, problem.profile, problem.rules, types, self.num_clocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Case:
+class Simulation:
     """A placement or schedule under a workload: one lane per segment of the schedule."""
 
     problem: Problem
@@ -67,12 +76,12 @@ def padded_size(n: int, smallest: int, factor: int = 2) -> int:
     return smallest
 
 
-def make_cases(
+def make_simulations(
     problems: Problem | Sequence[Problem],
     placements: Placement | Schedule | Sequence[Placement | Schedule],
     workloads: Workload | Sequence[Workload],
     warmup_s: float,
-) -> list[Case]:
+) -> list[Simulation]:
     """Broadcast the arguments of `simulate`, check the placements and cut schedules into lanes."""
     if not isinstance(placements, Placement | Schedule | Sequence):
         raise TypeError(f"expected placements, got {type(placements).__name__}")
@@ -80,15 +89,14 @@ def make_cases(
     placements = [placements] if isinstance(placements, Placement | Schedule) else list(placements)
     workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
     lengths = [len(problems), len(placements), len(workloads)]
-    num_cases = max(lengths) if all(lengths) else 0
-    if not {*lengths} <= {1, num_cases}:
+    number = max(lengths) if all(lengths) else 0
+    if not {*lengths} <= {1, number}:
         raise ValueError(
             "problems, placements and workloads must be single or of one length, got "
             + ", ".join(map(str, lengths))
         )
-    cases = []
-    parts: dict[tuple[int, int, int], Workload] = {}  # one object each, so that lanes share blocks
-    for index in range(num_cases):
+    simulations = []
+    for index in range(number):
         problem = problems[index % len(problems)]
         placement = placements[index % len(placements)]
         workload = workloads[index % len(workloads)]
@@ -98,15 +106,13 @@ def make_cases(
         count_from, count_to = workload.warmup_cut(warmup_s)
         lanes = []
         for static, lo, hi in segments(placement, workload):
-            if (lo, hi) == (0, len(workload)):
-                part = workload
-            else:
-                part = Workload(workload.arrival[lo:hi], workload.model[lo:hi])
-                part = parts.setdefault((id(workload), lo, hi), part)
+            part = workload.part(lo, hi)
             counted = max(count_from - lo, 0), max(min(count_to, hi) - lo, 0)
-            lanes.append(Lane(problem, static, part, counted))
-        cases.append(Case(problem, workload, (count_from, count_to), tuple(lanes)))
-    return cases
+            configs = tuple(group.config for group in static.groups)
+            hosted = tuple(group.models for group in static.groups)
+            lanes.append(Lane(problem, configs, hosted, part, counted))
+        simulations.append(Simulation(problem, workload, (count_from, count_to), tuple(lanes)))
+    return simulations
 
 
 def segments(

@@ -14,32 +14,33 @@ from typing import NamedTuple
 
 import jax
 
+from beta_jax.dispatch import DispatchRule
+
 Array = jax.Array
 UNHOSTED = 2**62
 """Dispatch key of a group that does not host the model: larger than any real key."""
 
 
-class Dispatch(enum.StrEnum):
-    """Which of the groups that host a model gets its request; ties go to the lowest group index."""
+class Kernel(enum.Enum):
+    """The programs that simulate a block; equal in every bit."""
 
-    EARLIEST_FREE = "earliest_free"
-    """The smallest last-stage clock, idle groups by their past clock (the published rule)."""
-    EARLIEST_FINISH = "earliest_finish"
-    """The group that would finish the request first."""
-    ROUND_ROBIN = "round_robin"
-    """The hosting groups in turn, one counter per model."""
+    LOCKSTEP = "lockstep"
+    """All lanes at once, every group at every request: see `kernels.lockstep`."""
+    SINGLE = "single"
+    """One lane, at every request the groups that host its model: see `kernels.single`."""
 
 
 class BlockShape(NamedTuple):
     """What a block's program is compiled for, besides the array shapes."""
 
+    kernel: Kernel
+    rule: DispatchRule
     num_clocks: int
     """Clocks kept per group: the number of pipeline stages, or 1 where one clock is exact."""
     config_bits: int
     """Low bits of a key that hold the index of a group's configuration."""
-    dispatch: Dispatch
     num_hosts: int = 0
-    """One lane only: at most so many groups host a model, which pays for making lists of them; 0
+    """`Kernel.SINGLE`: at most so many groups host a model, which pays for making lists of them; 0
     where it does not."""
 
 

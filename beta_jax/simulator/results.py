@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.simulator.lanes import Case
+from beta_jax.simulator.lanes import Simulation
 from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED, Workload
 
 
@@ -77,45 +77,47 @@ class Outcome:
         return (self.finish - self.workload.arrival) / TICKS_PER_SECOND
 
 
-def join_counts(cases: Sequence[Case], per_case: Sequence[Sequence[list[np.ndarray]]]) -> Tally:
-    """Sum the counts of each case's lanes (its segments) into a row of a `Tally`."""
-    num_models = max((len(case.problem.models) for case in cases), default=0)
-    num_groups = max(
-        (len(lane.placement.groups) for case in cases for lane in case.lanes), default=0
-    )
+def join_counts(simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarray]]) -> Tally:
+    """Sum the counts of each simulation's lanes (its segments) into a row of a `Tally`.
+
+    lanes: the arrays of `Counts`, without the lane axis, of all lanes in order.
+    """
+    num_models = max((len(one.problem.models) for one in simulations), default=0)
+    num_groups = max((len(lane.configs) for one in simulations for lane in one.lanes), default=0)
     width = (num_models, num_models, num_groups, num_groups)
-    totals = [np.zeros((len(cases), n), np.int64) for n in width]
-    num_requests = np.zeros((len(cases), num_models), np.int64)
-    for row, (case, lanes) in enumerate(zip(cases, per_case, strict=True)):
-        models = case.workload.model[slice(*case.counted)]
+    totals = [np.zeros((len(simulations), n), np.int64) for n in width]
+    num_requests = np.zeros((len(simulations), num_models), np.int64)
+    results = iter(lanes)
+    for row, one in enumerate(simulations):
+        models = one.workload.model[slice(*one.counted)]
         counts = np.bincount(models[models != UNREGISTERED], minlength=num_models)
         num_requests[row, : len(counts)] = counts
-        for arrays in lanes:
-            for total, array in zip(totals, arrays, strict=True):
-                kept = min(
-                    total.shape[1], len(array)
-                )  # drops the row of unserved models, padded groups
+        for _ in one.lanes:
+            for total, array in zip(totals, next(results), strict=True):
+                # Without the row of unserved models, and without padded groups.
+                kept = min(total.shape[1], len(array))
                 total[row, :kept] += array[:kept]
-    num_counted = np.array([hi - lo for lo, hi in (case.counted for case in cases)], np.int64)
+    num_counted = np.array([hi - lo for lo, hi in (one.counted for one in simulations)], np.int64)
     return Tally(num_counted, num_requests, *totals)
 
 
 def join_requests(
-    cases: Sequence[Case], per_case: Sequence[Sequence[list[np.ndarray]]]
+    simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarray]]
 ) -> list[Outcome]:
-    """Concatenate the requests of each case's lanes and put them back on the workload's clock."""
+    """Join the requests of each simulation's lanes, on the workload's clock; see `join_counts`."""
     outcomes = []
-    for case, lanes in zip(cases, per_case, strict=True):
-        arrival = case.workload.arrival
+    results = iter(lanes)
+    for one in simulations:
+        arrival = one.workload.arrival
         finish = arrival.copy()
         group = np.full(len(arrival), -1, np.int32)
         lo = 0
-        for lane, (lane_finish, lane_group) in zip(case.lanes, lanes, strict=True):
+        for lane in one.lanes:
             n = len(lane.workload)
+            lane_finish, lane_group = (array[:n] for array in next(results))
             part, origin = slice(lo, lo + n), arrival[lo : lo + 1]
-            lane_finish = lane_finish[:n]
             finish[part] = np.where(lane_finish > 0, lane_finish + origin, arrival[part])
-            group[part] = lane_group[:n]
+            group[part] = lane_group
             lo += n
-        outcomes.append(Outcome(case.workload, finish, finish > arrival, group, case.counted))
+        outcomes.append(Outcome(one.workload, finish, finish > arrival, group, one.counted))
     return outcomes

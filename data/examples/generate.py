@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from beta_jax.placement.placement import save_placement
+from beta_jax.placement.files import save_placement
 from beta_jax.placement.problem import Problem, make_models
 from beta_jax.profiles.profile import load_profile
 from beta_jax.search import place

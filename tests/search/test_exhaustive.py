@@ -39,11 +39,11 @@ POLICIES = (
     "mp-search",
     "mp-search-sep",
     "mp-search-evo",
-    "beta",
+    "local-search",
 )
 OPTIONS = {
     "mp-search-evo": {"population": 32, "generations": 5},
-    "beta": {"budget_simulations": 1000},
+    "local-search": {"budget_simulations": 1000},
 }
 
 
@@ -84,7 +84,7 @@ def test_no_policy_exceeds_the_best_placement(record_property):
         print(f"{policy:15} mean gap {gap.mean():.4f}, optimal {(gap <= 1e-12).sum()} of 50")
         record_property(f"gap of {policy}", float(gap.mean()))
         assert gap.min() >= -1e-12, policy
-        assert policy != "beta" or (gap <= 1e-12).sum() >= 45
+        assert policy != "local-search" or (gap <= 1e-12).sum() >= 45
 
 
 def test_every_order_of_every_group_is_covered():

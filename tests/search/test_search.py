@@ -31,6 +31,7 @@ from beta_jax.search.fill import greedy
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
 from beta_jax.search.scoring import Scorer
 from beta_jax.simulator import packing
+from beta_jax.simulator.engine import Kernel
 
 import reference
 from instances import CONFIGS, make_profile, problems, workloads
@@ -151,8 +152,10 @@ def test_how_searches_share_blocks_changes_nothing():
 @pytest.mark.usefixtures("route")
 def test_searches_that_share_only_their_traffic(monkeypatch: pytest.MonkeyPatch):
     """Lanes that were given more groups to share a block, and then run alone: none is made up."""
-    monkeypatch.setattr(greedy, "worth_a_block", lambda *_: 4)
-    monkeypatch.setattr(packing, "worth_a_block", lambda *_: packing.MAX_LANES + 1)
+    monkeypatch.setattr(
+        greedy, "choose_kernel", lambda lanes, *_: Kernel.LOCKSTEP if lanes > 3 else Kernel.SINGLE
+    )
+    monkeypatch.setattr(packing, "choose_kernel", lambda *_: Kernel.SINGLE)
     tasks = []
     for _ in range(6):
         problem, workload = planning_problem(devices=8)

@@ -346,7 +346,7 @@ def test_arguments_broadcast():
         ),
         (
             lambda p, pl, w: (dataclasses.replace(p, rules=Rules(dispatch="random")), pl, w),
-            SimulationError,
+            ValueError,
             "unknown dispatch 'random'; known: earliest_free",
         ),
         (
@@ -384,7 +384,7 @@ def test_memory_limit_changes_no_bit(monkeypatch: pytest.MonkeyPatch):
     empty = Placement((Group(ONE),))
     lanes = [placement, empty] * 10
     at_once = simulate(problem, lanes, workload, outputs="requests")
-    monkeypatch.setattr("beta_jax.simulator.REQUEST_OUTPUT_BYTES", 1)
+    monkeypatch.setattr("beta_jax.simulator.engine.REQUEST_OUTPUT_BYTES", 1)
     singly = simulate(problem, lanes, workload, outputs="requests")
     for a, b in zip(at_once, singly, strict=True):
         np.testing.assert_array_equal(a.finish, b.finish)

@@ -16,7 +16,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 from beta_jax.placement.partition import Partition
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.search.bounds.served import request_overhead_ticks
 from beta_jax.search.bounds.work import Wanted, served_together
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import score_counts
 from beta_jax.simulator import Dispatch, simulate
-from beta_jax.simulator.packing import MAX_GROUPS, stage_ticks
-from beta_jax.types import ParallelConfig, Workload
+from beta_jax.simulator.engine import MAX_GROUPS, idle_ticks
+from beta_jax.traits import Trait
+from beta_jax.types import Workload
 
+RELIES_ON = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
 REPLICAS = 4
 """On more groups of one configuration than this a model is taken to be served completely."""
 PRICES = np.append(0.0, np.geomspace(1e-6, 1e3, 37))
@@ -45,15 +46,18 @@ Array = NDArray[np.float64]
 class PartitionBound:
     """Bounds on `published_score`, for the wanted partitions, each with the models to place.
 
-    The problem's number of devices does not matter: a partition says what it consists of.
+    The problem's number of devices does not matter: a partition says what it consists of. Raises
+    ValueError for rules that it does not hold for.
     """
 
     def __init__(self, problem: Problem, workload: Workload, wanted: Wanted) -> None:
+        if RELIES_ON not in problem.rules.traits:
+            raise ValueError(f"no bound is known under {problem.rules}")
         self._configs = sorted({config for partition, _ in wanted for config in partition})
         self._memory, self._num_requests = memory_of_device(problem), len(workload)
         self._weight = weight_table(problem, self._configs)
         self._weight[self._weight > self._memory] = NEVER_FITS
-        self._idle = _idle_ticks(problem, self._configs)
+        self._idle = idle_ticks(problem, self._configs).astype(np.float64)
         asked = workload.model[workload.model >= 0]
         self._requests = np.bincount(asked, minlength=len(problem.models))
         self._served = self._served_alone(problem, workload)
@@ -122,8 +126,7 @@ class PartitionBound:
         at_once = math.ceil(num_models / math.ceil(num_models * REPLICAS / MAX_GROUPS))
         for start in range(0, num_models, at_once):
             models = range(start, min(start + at_once, num_models))
-            kept = (workload.model >= models.start) & (workload.model < models.stop)
-            own = workload if kept.all() else Workload(workload.arrival[kept], workload.model[kept])
+            own = workload.of_models(models)
             for c, config in enumerate(self._configs):
                 for count in range(1, REPLICAS + 1):
                     groups = []  # equally many for any count, so that all have the same shape
@@ -132,14 +135,3 @@ class PartitionBound:
                         groups += [Group(config, hosted)] * count
                         groups += [Group(config, ())] * (REPLICAS - count)
                     yield c, count, Placement(tuple(groups)), own
-
-
-def _idle_ticks(problem: Problem, configs: Sequence[ParallelConfig]) -> Array:
-    """Latency of a request on a group that is idle, float64 ticks [model, config]."""
-    overhead = request_overhead_ticks(problem)
-    return np.array(
-        [
-            [ticks.sum() + overhead for ticks in stage_ticks(problem, model.type, configs)]
-            for model in problem.models
-        ]
-    )

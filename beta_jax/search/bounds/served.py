@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from beta_jax.placement.placement import weight_on_device
 from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import NEVER_FITS, fits_alone, memory_of_device, weight_table
-from beta_jax.simulator.packing import stage_ticks
-from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, Workload, durations_to_ticks
+from beta_jax.simulator.engine import idle_ticks, request_overhead_ticks, slo_ticks
+from beta_jax.traits import Trait
+from beta_jax.types import NO_DEADLINE, Workload
+
+RELIES_ON = Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
+"""Under other rules a request may take less work than alone: then nothing is known but 100 %."""
 
 
 def attainment_bound(problem: Problem, workload: Workload) -> float:
@@ -21,10 +25,12 @@ def attainment_bound(problem: Problem, workload: Workload) -> float:
     Only the configurations count at which a model fits the memory and an idle group serves it
     within its SLO: requests of models without any are lost. Besides, the devices hold the weights
     of only so many models, and all of them together do only so much work between a request's
-    arrival and its deadline. NaN for an empty workload.
+    arrival and its deadline. 1 under rules that it does not hold for. NaN for an empty workload.
     """
     if not len(workload):
         return float("nan")
+    if RELIES_ON not in problem.rules.traits:
+        return 1.0
     bound = ServedBound(problem, workload)
     coarse = bound(range(len(problem.models)), problem.cluster.num_devices)
     return min(coarse, bound.in_time(problem.cluster.num_devices)) / len(workload)
@@ -34,17 +40,20 @@ class ServedBound:
     """At most how many requests any placement serves, of some of the models, on some devices."""
 
     def __init__(self, problem: Problem, workload: Workload) -> None:
+        self._holds = RELIES_ON in problem.rules.traits
         self._workload, self._memory = workload, memory_of_device(problem)
         self._work, self._weight = _cheapest(problem)
         self._lightest = _lightest(problem)
-        self._slo = durations_to_ticks([model.slo_s for model in problem.models])
-        self._overhead = request_overhead_ticks(problem)
+        self._slo = slo_ticks(problem)
+        self._overhead = request_overhead_ticks(problem.rules)
         served = workload.model[workload.model >= 0]
         self._requests = np.bincount(served, minlength=len(problem.models))
         self._span = float(np.ptp(workload.arrival)) if len(workload) else 0.0
 
     def __call__(self, models: Sequence[int], num_devices: int) -> float:
         """By memory and by total work: how many of the models' requests there is room for."""
+        if not self._holds:
+            return float(self._requests[list(models)].sum())
         some = np.array([m for m in models if self._work[m] < NO_DEADLINE], np.int64)
         requests, work = self._requests[some], self._work[some].astype(np.float64)
         time = self._span + float(self._slo[some].max(initial=0))
@@ -81,32 +90,23 @@ class ServedBound:
         return total
 
 
-def request_overhead_ticks(problem: Problem) -> int:
-    """The fixed time added to every request."""
-    return round(problem.rules.request_overhead_s * TICKS_PER_SECOND)
-
-
 def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Device-ticks per request and bytes per replica, int64 [model], each at its best config.
 
     `NO_DEADLINE` for a model that no configuration can serve.
     """
-    num_models = len(problem.models)
-    work, weight = np.full(num_models, NO_DEADLINE), np.full(num_models, NO_DEADLINE)
-    slo = durations_to_ticks([model.slo_s for model in problem.models])
-    overhead = request_overhead_ticks(problem)
-    for m, model in enumerate(problem.models):
-        configs = [
-            config
-            for config in problem.profile.configs(model.type)
-            if config.num_devices <= problem.cluster.num_devices
-        ]
-        fits = fits_alone(problem, configs)[m]
-        bytes_on_device = weight_table(problem, configs)[m]
-        for c, ticks in enumerate(stage_ticks(problem, model.type, configs)):
-            if fits[c] and ticks.sum() + overhead <= slo[m]:
-                work[m] = min(work[m], ticks.sum() * configs[c].op)
-                weight[m] = min(weight[m], bytes_on_device[c] * configs[c].num_devices)
+    kinds = {model.type for model in problem.models}
+    profiled = {config for kind in kinds for config in problem.profile.configs(kind)}
+    configs = [c for c in sorted(profiled) if c.num_devices <= problem.cluster.num_devices]
+    idle = idle_ticks(problem, configs)
+    able = fits_alone(problem, configs) & (idle <= slo_ticks(problem)[:, None])
+    overhead = request_overhead_ticks(problem.rules)
+    op = np.array([config.op for config in configs], np.int64)
+    size = np.array([config.num_devices for config in configs], np.int64)
+    work, weight = (
+        np.where(able, table, NO_DEADLINE).min(1, initial=NO_DEADLINE)
+        for table in ((idle - overhead) * op, weight_table(problem, configs) * size)
+    )
     return work, weight
 
 

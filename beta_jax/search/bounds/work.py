@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.partition import Partition
 from beta_jax.placement.problem import Problem
-from beta_jax.search.bounds.served import request_overhead_ticks
 from beta_jax.search.instances import fits_alone
-from beta_jax.simulator.lanes import padded_size
-from beta_jax.simulator.packing import stage_ticks
-from beta_jax.types import ParallelConfig, Workload, durations_to_ticks
+from beta_jax.simulator.engine import (
+    padded_size,
+    request_overhead_ticks,
+    slo_ticks,
+    stage_ticks,
+)
+from beta_jax.types import ParallelConfig, Workload
 
 Array = NDArray[np.float64]
 Wanted = Sequence[tuple[Partition, tuple[int, ...]]]
@@ -76,12 +79,11 @@ def _stages(
     problem: Problem, workload: Workload, configs: Sequence[ParallelConfig]
 ) -> list[_Stage]:
     """Of each configuration the stage that the requests would keep busy for the longest."""
-    slo = durations_to_ticks([model.slo_s for model in problem.models])
-    slo = slo - request_overhead_ticks(problem)
+    slo = slo_ticks(problem) - request_overhead_ticks(problem.rules)
     requests = np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
     found = []
     for config, fits in zip(configs, fits_alone(problem, configs).T, strict=True):
-        ticks = [stage_ticks(problem, model.type, [config])[0] for model in problem.models]
+        ticks = [stage_ticks(problem, model.type, config) for model in problem.models]
         able = fits & np.array([len(own) > 0 for own in ticks])
         able &= np.array([own.sum() for own in ticks]) <= slo
         work, window = np.full(len(able), np.inf), np.full(len(able), -np.inf)

@@ -13,15 +13,24 @@ import numpy as np
 from jax import lax
 
 from beta_jax.parallel import run_parallel
-from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
-from beta_jax.search.fill.incremental import fill_connected
+from beta_jax.search.fill.incremental import fill_incrementally
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
-from beta_jax.simulator.kernels.choose import run_block
-from beta_jax.simulator.lanes import Lane
-from beta_jax.simulator.layout import Block, BlockShape, Counts
-from beta_jax.simulator.packing import MAX_LANES, group_lanes, pack_block, worth_a_block
+from beta_jax.simulator.engine import (
+    MAX_LANES,
+    Block,
+    BlockShape,
+    Counts,
+    Kernel,
+    Lane,
+    choose_kernel,
+    group_lanes,
+    pack_block,
+    run_block,
+)
+from beta_jax.traits import Trait
 from beta_jax.types import ParallelConfig, Workload
 
 Array = jax.Array
@@ -68,32 +77,32 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
     index); restore the canonical order of groups; until nothing fits.
     """
     lanes = []
-    parts: dict[tuple[int, tuple[int, ...]], Workload] = {}  # one object each: lanes share blocks
+    of_some: dict[tuple[Workload, tuple[int, ...]], Workload] = {}
     for problem, workload, configs, models in tasks:
         everything = tuple(range(len(problem.models)))
-        if models is None or models == everything:
-            models = everything
-        elif (key := (id(workload), models)) in parts:
-            workload = parts[key]
-        else:  # requests that will find no host change nothing but the time a simulation takes
-            kept = np.isin(workload.model, models)
-            workload = parts[key] = Workload(workload.arrival[kept], workload.model[kept])
-        groups = Placement(tuple(Group(config, models) for config in configs))  # may come to share
-        lanes.append(Lane(problem, groups, workload, (0, len(workload))))
+        models = everything if models is None else models
+        if models != everything and Trait.LOCAL in problem.rules.traits:
+            # Requests that will find no host change nothing but the time a simulation takes.
+            key = workload, models
+            if key not in of_some:
+                of_some[key] = workload.of_models(models)
+            workload = of_some[key]
+        lanes.append(Lane(problem, configs, (models,) * len(configs), workload, (0, len(workload))))
 
-    def run(members: list[int]) -> list[Result]:
-        first = members[0]
-        size = len(own[first].workload) * own[first].num_groups
-        if len(members) == 1 and size > LONG_SEARCH:
-            return [fill_connected(own[first], len(tasks[first].workload))]
-        return _fill_block([lanes[i] for i in members], [tasks[i] for i in members])
+    def run(block: tuple[Kernel, list[int]]) -> list[Result]:
+        kernel, members = block
+        first = own[members[0]]
+        long = len(first.workload) * first.num_groups > LONG_SEARCH
+        if len(members) == 1 and long and Trait.LOCAL in first.problem.rules.traits:
+            return [fill_incrementally(first, len(tasks[members[0]].workload))]
+        return _fill_block(kernel, [lanes[i] for i in members], [tasks[i] for i in members])
 
     own = lanes
     lanes, blocks = _share_blocks(own)
     # The longest first, so that no core is left with one at the end.
-    blocks.sort(key=lambda members: -_effort(lanes[members[0]]))
+    blocks.sort(key=lambda block: -_effort(lanes[block[1][0]]))
     results: dict[int, Result] = {}
-    for members, found in zip(blocks, run_parallel(run, blocks), strict=True):
+    for (_, members), found in zip(blocks, run_parallel(run, blocks), strict=True):
         results.update(zip(members, found, strict=True))
     return [results[i] for i in range(len(tasks))]
 
@@ -103,7 +112,7 @@ def _effort(lane: Lane) -> int:
     return len(lane.workload) * (64 * lane.num_clocks + lane.num_groups)
 
 
-def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
+def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[tuple[Kernel, list[int]]]]:
     """Arrange lanes in few blocks that are well filled; also returns these.
 
     Where lanes differ only in their number of groups and one block has room for them all, some get
@@ -126,20 +135,24 @@ def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[list[int]]]:
                 joined.append(list(members))
         for members in joined:
             largest = lanes[members[0]].num_groups
-            if len(members) >= worth_a_block(largest, num_clocks):
+            if choose_kernel(len(members), largest, num_clocks) is Kernel.LOCKSTEP:
                 for index in members:
                     lanes[index] = _with_groups(lanes[index], largest)
     return lanes, group_lanes(lanes)
 
 
 def _with_groups(lane: Lane, num_groups: int) -> Lane:
-    groups = lane.placement.groups
-    more = groups[:1] * (num_groups - len(groups))  # the search leaves them empty
-    return dataclasses.replace(lane, placement=Placement(groups + more))
+    """More groups, which do not exist for the search."""
+    more = num_groups - len(lane.configs)
+    return dataclasses.replace(
+        lane,
+        configs=lane.configs + lane.configs[:1] * more,
+        may_host=lane.may_host + lane.may_host[:1] * more,
+    )
 
 
-def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
-    shape, block, configs = pack_block(lanes)
+def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
+    shape, block, configs = pack_block(kernel, lanes)
     shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
     problem, models = tasks[0].problem, tasks[0].models
     table = weight_table(problem, configs)
@@ -155,17 +168,11 @@ def _fill_block(lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Resu
     num_requests = np.bincount(block.model[: block.num_requests], minlength=len(problem.models) + 1)
     search = _fill(shape, block, weight, exists, left, num_requests[:-1])
     groups, counts, num_simulations = jax.device_get(search[:3])
+    codec = Codec(configs, len(problem.models), len(groups.config))
     results = []
     for column, task in enumerate(tasks):
-        placement = Placement(
-            tuple(
-                Group(
-                    configs[groups.config[g, column]],
-                    tuple(np.flatnonzero(groups.hosted[:-1, g, column]).tolist()),
-                )
-                for g in np.flatnonzero(groups.exists[:, column])
-            )
-        )
+        config = np.where(groups.exists, groups.config, codec.no_group)[:, column]
+        placement = codec.decode(groups.hosted[:-1, :, column].T, config)
         good, latency = counts.good[:, column].sum(), counts.latency[:, column].sum()
         score = published_score(int(good), int(latency), len(task.workload), placement)
         results.append(Result(placement, score, int(num_simulations[column])))

@@ -1,8 +1,9 @@
 """Greedy replica placement on one long workload, simulating only what an addition changes.
 
-Groups that share no model, directly or through other groups, do not affect each other. So a new
-replica changes what happens to the requests of the models that its group is connected with, and to
-no others: of 48 models with a device or two each, to a few in a hundred.
+Groups that share no model, directly or through other groups, do not affect each other, under rules
+that have `Trait.LOCAL`. So a new replica changes what happens to the requests of the models that
+its group is connected with, and to no others: of 48 models with a device or two each, to a few in a
+hundred.
 """
 
 from __future__ import annotations
@@ -13,13 +14,20 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.codec import Codec
 from beta_jax.search.instances import memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
-from beta_jax.simulator.kernels.choose import simulate_block
-from beta_jax.simulator.lanes import Lane, padded_size
-from beta_jax.simulator.layout import Block, BlockShape, Counts
-from beta_jax.simulator.packing import num_hosts_padded, pack_block
+from beta_jax.simulator.engine import (
+    Block,
+    BlockShape,
+    Counts,
+    Kernel,
+    Lane,
+    num_hosts_padded,
+    pack_block,
+    padded_size,
+    simulate_block,
+)
 
 Array = NDArray[np.int64]
 MOST = 0.9
@@ -28,22 +36,22 @@ GROUP_BUCKET, REQUEST_BUCKET = (16, 4), (2**16, 4)
 """Smallest size and factor of padding: large factors, as every size is a program to compile."""
 
 
-def fill_connected(lane: Lane, num_requests: int) -> Result:
-    """Fill the lane's groups as `fill_greedily` does, with the models that the lane has on them.
+def fill_incrementally(lane: Lane, num_requests: int) -> Result:
+    """Fill the lane's groups as `fill_greedily` does, with the models that they may host.
 
     num_requests: what the score is a share of.
     """
-    problem, groups = lane.problem, lane.placement.groups
-    shape, block, configs = pack_block([lane])
+    problem, num_groups = lane.problem, len(lane.configs)
+    shape, block, configs = pack_block(Kernel.SINGLE, [lane])
     weight = weight_table(problem, configs)
-    allowed = np.isin(np.arange(len(weight)), groups[0].models if groups else ())
+    allowed = np.isin(np.arange(len(weight)), lane.may_host[0] if num_groups else ())
     requests = np.bincount(block.model[: block.num_requests], minlength=len(weight) + 1)[:-1]
     good, latency = np.zeros((2, len(weight)), np.int64)
     # In canonical order, [group, model] and [group].
-    hosted = np.zeros((len(groups), len(weight)), np.bool_)
-    config = np.array([configs.index(group.config) for group in groups], np.int32)
-    left = np.full(len(groups), memory_of_device(problem))
-    dispatched = np.zeros(len(groups), np.int64)
+    hosted = np.zeros((num_groups, len(weight)), np.bool_)
+    config = np.array([configs.index(own) for own in lane.configs], np.int32)
+    left = np.full(num_groups, memory_of_device(problem))
+    dispatched = np.zeros(num_groups, np.int64)
 
     while (fits := allowed & ~hosted & (left[:, None] >= weight[:, config].T)).any():
         load = np.where(fits.any(1), dispatched, np.iinfo(np.int64).max)
@@ -51,7 +59,7 @@ def fill_connected(lane: Lane, num_requests: int) -> Result:
         model = int(np.where(fits[group], requests - good, -1).argmax())
         hosted[group, model] = True
         left[group] -= weight[model, config[group]]
-        order = sorted(range(len(groups)), key=lambda g: np.flatnonzero(hosted[g]).tolist())
+        order = sorted(range(num_groups), key=lambda g: np.flatnonzero(hosted[g]).tolist())
         hosted, config = hosted[order], config[order]
         left, dispatched = left[order], dispatched[order]
 
@@ -62,12 +70,7 @@ def fill_connected(lane: Lane, num_requests: int) -> Result:
         good[models] = counts.good[:-1, 0][models]
         latency[models] = counts.latency[:-1, 0][models]
 
-    placement = Placement(
-        tuple(
-            Group(configs[c], tuple(np.flatnonzero(row).tolist()))
-            for c, row in zip(config, hosted, strict=True)
-        )
-    )
+    placement = Codec(configs, len(weight), num_groups).decode(hosted, config)
     score = published_score(int(good.sum()), int(latency.sum()), num_requests, placement)
     return Result(placement, score, placement.num_replicas + 1)
 

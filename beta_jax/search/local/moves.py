@@ -18,14 +18,14 @@ import numpy as np
 from jax import lax
 
 from beta_jax.placement.changes import replica_bytes
-from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.search.bounds.served import request_overhead_ticks
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
-from beta_jax.simulator.packing import stage_ticks
-from beta_jax.types import ParallelConfig, durations_to_ticks
+from beta_jax.simulator.engine import idle_ticks, slo_ticks
+from beta_jax.traits import Trait
+from beta_jax.types import NO_DEADLINE, ParallelConfig
 
 Array = jax.Array
+RELIES_ON = Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
 EXCHANGE, SWAP = 0.35, 0.25
 """Probabilities of these moves; otherwise groups are configured afresh."""
 ONE, TWO = 0.8, 0.3
@@ -48,7 +48,7 @@ class Placements(NamedTuple):
     """Placements of one problem."""
 
     hosted: Array  # bool [lane, group, model]
-    config: Array  # int32 [lane, group], an index; the last one, after all, stands for "no group"
+    config: Array  # int32 [lane, group], an index; their number, past the last, for "no group"
 
 
 class Space(NamedTuple):
@@ -63,53 +63,21 @@ class Space(NamedTuple):
     lean: Array  # float64 [] probability that a touched group takes nothing but what it keeps
 
 
-class Codec:
-    """Between placements as objects and as arrays with `num_groups` places."""
-
-    def __init__(
-        self, problem: Problem, configs: Sequence[ParallelConfig], num_groups: int
-    ) -> None:
-        self.configs, self._num_groups = list(configs), num_groups
-        self._num_models = len(problem.models)
-
-    def encode(self, placements: Sequence[Placement]) -> Placements:
-        """Groups take the first places, in their order."""
-        hosted = np.zeros((len(placements), self._num_groups, self._num_models), np.bool_)
-        config = np.full((len(placements), self._num_groups), len(self.configs), np.int32)
-        for lane, placement in enumerate(placements):
-            for place, group in enumerate(placement.groups):
-                hosted[lane, place, list(group.models)] = True
-                config[lane, place] = self.configs.index(group.config)
-        return Placements(jnp.asarray(hosted), jnp.asarray(config))
-
-    def decode(self, placements: Placements, lane: int) -> Placement:
-        """One of the placements, without groups that host nothing."""
-        hosted, config = np.asarray(placements.hosted[lane]), np.asarray(placements.config[lane])
-        return Placement(
-            tuple(
-                Group(self.configs[c], tuple(np.flatnonzero(models).tolist()))
-                for models, c in zip(hosted, config.tolist(), strict=True)
-                if models.any()
-            )
-        )
-
-
 def make_space(problem: Problem, configs: Sequence[ParallelConfig], lean: float = 0.0) -> Space:
     """Not allowed: a model where its profile, its weight or its SLO rules it out.
 
-    A group that cannot meet a model's SLO even when idle would only swallow its requests.
+    A group that cannot meet a model's SLO even when idle would only swallow its requests, under
+    rules by which no request takes less than the profile says.
     """
     models = problem.models
     weight = np.full((len(configs) + 1, len(models)), NEVER_FITS)
     weight[:-1] = weight_table(problem, configs).T
     loaded = np.zeros(weight.shape)
-    slo = durations_to_ticks([model.slo_s for model in models])
-    for m, model in enumerate(models):
-        for c, ticks in enumerate(stage_ticks(problem, model.type, configs)):
-            if not len(ticks) or ticks.sum() + request_overhead_ticks(problem) > slo[m]:
-                weight[c, m] = NEVER_FITS
-            if len(ticks):
-                loaded[c, m] = replica_bytes(problem, model, configs[c])
+    idle, slo = idle_ticks(problem, configs), slo_ticks(problem)
+    if RELIES_ON in problem.rules.traits:
+        weight[:-1][(idle > slo[:, None]).T] = NEVER_FITS
+    for m, c in np.argwhere(idle < NO_DEADLINE):
+        loaded[c, m] = replica_bytes(problem, models[m], configs[c])
     types = sorted({model.type for model in models})
     return Space(
         weight=jnp.asarray(weight),

@@ -17,12 +17,16 @@ import numpy as np
 
 from beta_jax.placement.partition import Partition, enumerate_partitions
 from beta_jax.placement.problem import Problem
+from beta_jax.search.bounds import partition as partition_bound
 from beta_jax.search.bounds.partition import PartitionBound
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
 from beta_jax.search.instances import fits_alone
 from beta_jax.search.result import Result
+from beta_jax.traits import Trait
 from beta_jax.types import Workload
 
+RELIES_ON = Trait.LOCAL
+"""Without it the scores of shares do not add up: then all are filled, and all candidates win."""
 LONG = 2**14
 """With so many requests, those of all shares together, it takes longer to fill than to bound."""
 AT_ONCE, AT_ONCE_SHORT = 8, 24
@@ -56,8 +60,8 @@ class Share(NamedTuple):
     def traffic_key(self) -> Hashable:
         """Equal where all but the devices and the choice of models is."""
         problem = self.problem
-        same = problem.models, problem.rules, problem.cluster.memory_bytes
-        return *same, id(problem.profile), id(self.workload)
+        memory = problem.cluster.memory_bytes
+        return problem.models, problem.rules, memory, problem.profile, self.workload
 
 
 class ShareSearch:
@@ -119,6 +123,9 @@ class Candidates:
         # Without a deadline everything is served, and the bounds rule nothing out.
         models = (model for own in self.shares for model in own.share.problem.models)
         worth_it = requests >= LONG and all(math.isfinite(model.slo_s) for model in models)
+        traits = [own.share.problem.rules.traits for own in self.shares]
+        worth_it &= all(partition_bound.RELIES_ON in own for own in traits)
+        self._add_up = all(RELIES_ON in own for own in traits)
         self._at_once = AT_ONCE if worth_it else AT_ONCE_SHORT
         for own in self.shares:
             own.is_bounded = not worth_it
@@ -159,6 +166,8 @@ class Candidates:
         return [c for c in candidates if _score(c) >= best - ROUNDING]
 
     def _best(self) -> float:
+        if not self._add_up:
+            return -math.inf
         return max((_score(c) for c in self._candidates if _is_known(c)), default=-math.inf)
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.placement.placement import Group, Placement
+from beta_jax.placement.codec import Codec
+from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import Instances, memory_of_device, weight_table
 from beta_jax.search.result import Result
@@ -17,7 +18,6 @@ from beta_jax.types import ParallelConfig, Workload
 
 MERGE, SPLIT, REPLACE = 0.08, 0.08, 0.05
 """Probabilities that a child merges two groups, splits one, and replaces each hosted model."""
-NO_GROUP = -1
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 class _Population(NamedTuple):
     hosted: Bools  # [lane, group, model]
-    config: Ints  # [lane, group], index of a configuration or NO_GROUP
+    config: Ints  # [lane, group], index of a configuration, their number for no group
 
 
 def evolve(
@@ -63,17 +63,14 @@ def _refine(
     if not groups or not len(workload):
         return start
     breeding = _Breeding(problem, [group.config for group in groups])
-    first = breeding.encode(groups)
-    members = _Population(
-        np.repeat(first.hosted[None], population, axis=0),
-        np.repeat(first.config[None], population, axis=0),
-    )
+    members = breeding.copies(start.placement, population)
+    first = _Population(members.hosted[0].copy(), members.config[0].copy())
     scorer = Scorer(problem, [workload], breeding.configs, problem.cluster.num_devices)
     requests = np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
 
     best, best_score = first, start.score
     for generation in range(generations + 1):
-        scores = Scores(*(of[0] for of in scorer(members.hosted, np.maximum(members.config, 0))))
+        scores = Scores(*(of[0] for of in scorer(members.hosted, members.config)))
         leader = int(scores.score.argmax())
         if scores.score[leader] > best_score:
             best_score = float(scores.score[leader])
@@ -87,7 +84,7 @@ def _refine(
             members = breeding.children(parent, unserved, rng)
             members.hosted[0], members.config[0] = best
     simulations = start.num_simulations + population * (generations + 1)
-    return Result(breeding.decode(best), best_score, simulations, start.warnings)
+    return Result(breeding.codec.decode(*best), best_score, simulations, start.warnings)
 
 
 class _Breeding:
@@ -98,36 +95,27 @@ class _Breeding:
         profiled = {c for model in problem.models for c in problem.profile.configs(model.type)}
         related = {c for c in profiled if c.op in {seed.op for seed in seeds}}
         self.configs = sorted(related.union(seeds))
-        self.num_groups = problem.cluster.num_devices
+        self.codec = Codec(self.configs, len(problem.models), problem.cluster.num_devices)
+        self.none = self.codec.no_group
         self.memory = memory_of_device(problem)
         index = {config: i for i, config in enumerate(self.configs)}
-        # The last entry of each table stands for NO_GROUP.
+        # The last entry of each table stands for no group.
         weight = weight_table(problem, self.configs)
         self.weight = np.vstack([weight.T, np.full(len(problem.models), self.memory + 1)])
         self.merged, self.halved = (
-            np.array([index.get(other, NO_GROUP) for other in others] + [NO_GROUP])
+            np.array([index.get(other, self.none) for other in others] + [self.none])
             for others in (
                 [ParallelConfig(c.op, c.pp * 2) for c in self.configs],
                 [ParallelConfig(c.op, c.pp // 2) for c in self.configs],
             )
         )
 
-    def encode(self, groups: tuple[Group, ...]) -> _Population:
-        """One placement, without the lane axis."""
-        hosted = np.zeros((self.num_groups, self.weight.shape[1]), np.bool_)
-        config = np.full(self.num_groups, NO_GROUP)
-        for g, group in enumerate(groups):
-            hosted[g, list(group.models)] = True
-            config[g] = self.configs.index(group.config)
-        return _Population(hosted, config)
-
-    def decode(self, one: _Population) -> Placement:
-        return Placement(
-            tuple(
-                Group(self.configs[config], tuple(np.flatnonzero(hosted).tolist()))
-                for hosted, config in zip(one.hosted, one.config.tolist(), strict=True)
-                if config != NO_GROUP
-            )
+    def copies(self, placement: Placement, count: int) -> _Population:
+        """A placement in all lanes."""
+        one = self.codec.encode([placement])
+        return _Population(
+            np.repeat(one.hosted, count, axis=0),
+            np.repeat(one.config.astype(np.int64), count, axis=0),
         )
 
     def children(
@@ -145,7 +133,7 @@ class _Breeding:
     ) -> None:
         config = members.config
         lanes = np.arange(len(config))
-        possible = self.merged[config] != NO_GROUP
+        possible = self.merged[config] != self.none
         partners = (config[:, :, None] == config[:, None, :]).sum(2) > 1
         keep = _choose(possible & partners, MERGE, rng)
         same = (config == config[lanes, keep, None]) & (keep >= 0)[:, None]
@@ -156,15 +144,15 @@ class _Breeding:
         members.hosted[lane, keep] |= members.hosted[lane, drop]
         members.hosted[lane, drop] = False
         config[lane, keep] = self.merged[config[lane, keep]]
-        config[lane, drop] = NO_GROUP
+        config[lane, drop] = self.none
         changed[lane, keep] = True
 
     def _split(
         self, members: _Population, changed: Bools, _: Ints, rng: np.random.Generator
     ) -> None:
         config = members.config
-        half = _choose(self.halved[config] != NO_GROUP, SPLIT, rng)
-        free = (config == NO_GROUP).argmax(1)  # there is room: a group to split has two devices
+        half = _choose(self.halved[config] != self.none, SPLIT, rng)
+        free = (config == self.none).argmax(1)  # there is room: a group to split has two devices
         lane = np.flatnonzero(half >= 0)
         half, free = half[lane], free[lane]
         config[lane, half] = config[lane, free] = self.halved[config[lane, half]]
@@ -201,7 +189,7 @@ class _Breeding:
 
 
 def _choose(possible: Bools, probability: float, rng: np.random.Generator) -> Ints:
-    """One of the possible groups of each lane, [lane], with this probability; else NO_GROUP."""
+    """One of the possible groups of each lane, [lane], with this probability; else -1."""
     drawn = np.where(possible, rng.random(possible.shape), -1).argmax(1)
     chosen = possible.any(1) & (rng.random(len(possible)) < probability)
-    return np.where(chosen, drawn, NO_GROUP)
+    return np.where(chosen, drawn, -1)

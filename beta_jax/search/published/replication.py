@@ -73,10 +73,7 @@ def cut_windows(workload: Workload, seconds: float) -> list[Workload]:
     while bounds[-1] < len(workload):
         last = workload.arrival[bounds[-1]] + length
         bounds.append(int(np.searchsorted(workload.arrival, last, side="right")))
-    return [
-        Workload(workload.arrival[lo:hi], workload.model[lo:hi])
-        for lo, hi in itertools.pairwise(bounds)
-    ] or [workload]
+    return [workload.part(lo, hi) for lo, hi in itertools.pairwise(bounds)] or [workload]
 
 
 def _devices(problem: Problem, workload: Workload) -> GreedyTask:

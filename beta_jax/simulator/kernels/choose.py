@@ -1,24 +1,47 @@
-"""The one entry to the queueing dynamics (Beta, OSDI 2023, section 5), under jit."""
+"""Which kernel simulates a block, and the one way into it."""
 
 from __future__ import annotations
 
+import math
+
 import jax
 
-from beta_jax.simulator.kernels.lockstep import run_lanes
-from beta_jax.simulator.kernels.single import run_lane
-from beta_jax.simulator.layout import Block, BlockShape, Counts, Requests
+from beta_jax import backend
+from beta_jax.simulator.kernels import lockstep, single
+from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, Requests
+
+RUN = {Kernel.LOCKSTEP: lockstep.run, Kernel.SINGLE: single.run}
+LANES = {Kernel.LOCKSTEP: lockstep.LANES, Kernel.SINGLE: single.LANES}
+"""Lanes of a block, padding included."""
+MAX_LANES = max(LANES.values())
+START_NS = 200_000
+"""What it takes to call the program of one lane and to make its lists of candidates."""
+
+
+def choose_kernel(
+    num_lanes: int, num_groups: int, num_clocks: int, num_requests: float = math.inf
+) -> Kernel:
+    """The faster kernel for so many lanes that could share a block; by measurement.
+
+    Many lanes in lockstep take time for every clock of every group, but several lanes per
+    instruction; one lane takes time for what it needs, and some to start. num_requests: of a lane,
+    infinite where starting costs nothing.
+    """
+    if jax.default_backend() != "cpu":
+        return Kernel.LOCKSTEP if num_lanes >= 2 else Kernel.SINGLE
+    lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
+    single_ns = START_NS / max(num_requests, 1)
+    single_ns += 28 if num_clocks == 1 else 42 + 2 * num_clocks
+    speed = 3 if backend.WIDE_VECTORS else 1
+    enough = math.ceil(lockstep.LANES * lockstep_ns / single_ns / speed)
+    return Kernel.LOCKSTEP if num_lanes >= max(enough, 2) else Kernel.SINGLE
 
 
 def run_block(
     shape: BlockShape, block: Block, *, keep_requests: bool = False
 ) -> tuple[Counts, Requests | None]:
-    """Simulate the lanes of a block (under jit; `shape` and `keep_requests` are static).
-
-    Integer-exact: a lane's result does not depend on the other lanes, on padding or on the device.
-    The caller guarantees that every clock, shifted by the bits of the packed index, is below 2^62.
-    """
-    run = run_lane if block.config.shape[1] == 1 else run_lanes
-    return run(shape, block, keep_requests)
+    """Simulate the lanes of a block (under jit; `shape` and `keep_requests` are static)."""
+    return RUN[shape.kernel](shape, block, keep_requests)
 
 
 simulate_block = jax.jit(run_block, static_argnums=0, static_argnames="keep_requests")

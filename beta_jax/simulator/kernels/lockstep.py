@@ -19,17 +19,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from beta_jax.simulator.layout import (
-    UNHOSTED,
-    Block,
-    BlockShape,
-    Counts,
-    Dispatch,
-    Requests,
-)
+from beta_jax.dispatch import Groups
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
 
 Array = jax.Array
 I64 = jnp.int64
+LANES = 64
+"""Lanes of a block: enough to fill the vector units, few enough for clocks to stay in L1 cache."""
 
 
 class _Pending(NamedTuple):
@@ -46,7 +42,7 @@ class _State(NamedTuple):
     last: Array  # int64 [group, lane], packed clock of the last stage
     earlier: tuple[Array, ...]  # int64 [group, lane] per earlier stage
     pending: _Pending
-    turn: Array  # int64 [models + 1, lane] the group served last (round robin only)
+    memory: Array | None  # int64 [models + 1, lane] what the dispatch rule remembers, if anything
     good: Array
     latency: Array
     group_counts: Array  # int64 [group, lane] dispatched + (good << 32)
@@ -113,14 +109,16 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     last, earlier, group_counts = _write(state)
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
+    rule, memory = shape.rule, state.memory
+    remembered = rule.initial if memory is None else row(memory)
     order = last
-    if shape.dispatch == Dispatch.EARLIEST_FINISH:
-        clocks = [*earlier, last >> bits]
-        finish = _advance(shape, t, clocks, costs(block.config))[-1]
-        order = finish << bits | last & ((1 << bits) - 1)
-    elif shape.dispatch == Dispatch.ROUND_ROBIN:
-        after_last_turn = (group_index - row(state.turn) - 1) % num_groups
-        order = after_last_turn << bits | last & ((1 << bits) - 1)
+    if not rule.by_clock:
+
+        def finish() -> Array:
+            return _advance(shape, t, [*earlier, last >> bits], costs(block.config))[-1]
+
+        seen = Groups(group_index, last >> bits, finish, remembered, num_groups)
+        order = rule.order(seen) << bits | last & ((1 << bits) - 1)
     key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
@@ -132,7 +130,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
 
     clocks = [read(clock) for clock in earlier]
-    clocks.append(key >> bits if shape.dispatch == Dispatch.EARLIEST_FREE else read(last >> bits))
+    clocks.append(key >> bits if rule.by_clock else read(last >> bits))
     config = low & ((1 << shape.config_bits) - 1)
     after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
     latency = after[-1] + block.request_overhead - t
@@ -146,9 +144,9 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         served_by=jnp.where(good, group, -1),
         earlier=tuple(after[:-1]),
     )
-    turn = state.turn
-    if shape.dispatch == Dispatch.ROUND_ROBIN:
-        turn = turn.at[model].set(jnp.where(has_host, group, row(turn)))
+    if memory is not None and rule.after is not None:
+        changed = rule.after(remembered, group)
+        memory = memory.at[model].set(jnp.where(has_host, changed, remembered))
     requests = state.requests
     if requests is not None:
         requests = Requests(
@@ -160,7 +158,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         last,
         earlier,
         pending,
-        turn,
+        memory,
         state.good.at[model].add(good),
         state.latency.at[model].add(jnp.where(good, latency, 0)),
         group_counts,
@@ -168,10 +166,8 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     )
 
 
-def run_lanes(
-    shape: BlockShape, block: Block, keep_requests: bool
-) -> tuple[Counts, Requests | None]:
-    """Simulate the lanes of a block (under jit), see `kernel.run_block`."""
+def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, Requests | None]:
+    """Simulate the lanes of a block (under jit), see `choose.run_block`."""
     num_groups, num_lanes = block.config.shape
     num_rows = block.model_type.shape[0]
     stages = shape.num_clocks - 1
@@ -191,7 +187,7 @@ def run_lanes(
             served_by=zeros() - 1,
             earlier=tuple(zeros() for _ in range(stages)),
         ),
-        turn=zeros(num_rows) - 1,
+        memory=None if shape.rule.after is None else zeros(num_rows) + shape.rule.initial,
         good=zeros(num_rows),
         latency=zeros(num_rows),
         group_counts=zeros(num_groups),

@@ -14,16 +14,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Dispatch, Requests
+from beta_jax.dispatch import Groups
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
 
 Array = jax.Array
 I64 = jnp.int64
+LANES = 1
 
 
 class _State(NamedTuple):
     last: Array  # int64 [group + 1], packed clock of the last stage; the last one hosts nothing
     earlier: Array  # int64 [group + 1, stage - 1], clocks of the earlier stages
-    turn: Array  # int64 [models + 1] the group served last (round robin only)
+    memory: Array | None  # int64 [models + 1] what the dispatch rule remembers, if anything
     good: Array  # int64 [models + 1]
     latency: Array
     group_counts: Array  # int64 [group + 1] dispatched + (good << 32)
@@ -72,16 +74,21 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
         order = _at(state.last, own)
     else:
         order = jnp.where(own < num_groups, state.last[:-1], UNHOSTED)
-    if shape.dispatch == Dispatch.EARLIEST_FINISH:
-        config = order & config_mask
-        clocks = jnp.concatenate([_at(state.earlier, own), order[:, None] >> bits], axis=1)
-        ready = (clocks - _at(costs.starts, model, config)).max(axis=1)
-        finish = jnp.maximum(ready, t) + _at(costs.ends, model, config)[:, -1]
-        order = jnp.where(own < num_groups, finish << bits | order & ((1 << bits) - 1), UNHOSTED)
-    elif shape.dispatch == Dispatch.ROUND_ROBIN:
-        after_last_turn = (own - _at(state.turn, model) - 1) % num_groups
-        turns = after_last_turn << bits | order & ((1 << bits) - 1)
-        order = jnp.where(own < num_groups, turns, UNHOSTED)
+    rule, memory = shape.rule, state.memory
+    remembered = rule.initial if memory is None else _at(memory, model)
+    if not rule.by_clock:
+        own_last = order
+
+        def finish() -> Array:
+            config = own_last & config_mask
+            clocks = [_at(state.earlier, own), own_last[:, None] >> bits]
+            starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
+            ready = (jnp.concatenate(clocks, axis=1) - starts).max(axis=1)
+            return jnp.maximum(ready, t) + ends[:, -1]
+
+        seen = Groups(own.astype(I64), own_last >> bits, finish, remembered, num_groups)
+        packed = rule.order(seen) << bits | own_last & ((1 << bits) - 1)
+        order = jnp.where(own < num_groups, packed, UNHOSTED)
     key = jnp.min(order)
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
@@ -90,8 +97,8 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     # Service, should the request be accepted.
     config = low & config_mask
     starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
-    own_last = key if shape.dispatch == Dispatch.EARLIEST_FREE else _at(state.last, group)
-    ready = jnp.maximum(t, (own_last >> bits) - starts[-1])
+    clock = (key if rule.by_clock else _at(state.last, group)) >> bits
+    ready = jnp.maximum(t, clock - starts[-1])
     if shape.num_clocks > 1:
         ready_earlier = jnp.maximum(t, _at(state.earlier, group) - starts[:-1])
         ready = jnp.maximum(ready, ready_earlier.max())
@@ -112,15 +119,15 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
             requests.finish.at[i, 0].set(jnp.where(good, t + latency, 0)),
             requests.group.at[i, 0].set(sent),
         )
-    turn = state.turn
-    if shape.dispatch == Dispatch.ROUND_ROBIN:
-        turn = turn.at[model].set(jnp.where(has_host, group, _at(turn, model)))
+    if memory is not None and rule.after is not None:
+        changed = rule.after(remembered, group.astype(I64))
+        memory = memory.at[model].set(jnp.where(has_host, changed, remembered))
     good = (good & counted).astype(I64)
     tally = counted.astype(I64) + (good << 32)
     return _State(
         state.last.at[written].set(last, mode="promise_in_bounds"),
         earlier,
-        turn,
+        memory,
         state.good.at[model].add(good, mode="promise_in_bounds"),
         state.latency.at[model].add(good * latency, mode="promise_in_bounds"),
         state.group_counts.at[group].add(tally, mode="promise_in_bounds"),
@@ -128,10 +135,8 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     )
 
 
-def run_lane(
-    shape: BlockShape, block: Block, keep_requests: bool
-) -> tuple[Counts, Requests | None]:
-    """Simulate the only lane of a block (under jit), see `kernel.run_block`."""
+def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, Requests | None]:
+    """Simulate the only lane of a block (under jit), see `choose.run_block`."""
     num_groups, _ = block.config.shape
     num_rows, num_requests = block.model_type.shape[0], block.arrival.shape[0]
     costs = _costs(shape, block.latency[block.model_type])
@@ -145,7 +150,7 @@ def run_lane(
     state = _State(
         last=jnp.append(index << shape.config_bits | block.config[:, 0], UNHOSTED),
         earlier=jnp.zeros((num_groups + 1, shape.num_clocks - 1), I64),
-        turn=jnp.full(num_rows, -1, I64),
+        memory=None if shape.rule.after is None else jnp.full(num_rows, shape.rule.initial, I64),
         good=jnp.zeros(num_rows, I64),
         latency=jnp.zeros(num_rows, I64),
         group_counts=jnp.zeros(num_groups + 1, I64),

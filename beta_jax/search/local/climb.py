@@ -1,4 +1,4 @@
-"""`beta`: local search over whole placements, thousands of them simulated per second.
+"""`local-search`: local search over whole placements, thousands of them simulated per second.
 
 It starts from what the published search finds on every partition into equal groups, from placements
 that keep model types apart, and from one of the user's own; then groups may become unequal. The
@@ -20,19 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.placement.codec import Codec
 from beta_jax.placement.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import ProfileError
 from beta_jax.search.instances import Training, as_list, as_one
-from beta_jax.search.local.moves import Codec, Placements, bytes_loaded, children, make_space
+from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.published.branch import Share
 from beta_jax.search.published.pipelines import fill_partitions
 from beta_jax.search.published.separation import divisions_of, make_buckets, separate
 from beta_jax.search.result import Result
 from beta_jax.search.scoring import Scorer
-from beta_jax.simulator.lanes import padded_size
+from beta_jax.simulator.engine import padded_size
 from beta_jax.types import ParallelConfig, Workload
 
 CLIMBS = 4
@@ -47,7 +48,7 @@ MORE_GROUPS = 2
 """Room for at least so many groups more than the starts have."""
 
 
-def beta(
+def local_search(
     instances: Sequence[tuple[Problem, Training]],
     *,
     budget_simulations: int = 20_000,
@@ -139,8 +140,8 @@ class _Climbs:
             most = max(len(start.groups) for start in chosen)
             room = padded_size(max(min(most + more, problem.cluster.num_devices), most), 4)
             self._scorer = Scorer(problem, workloads, configs, room)
-            self._codec = Codec(problem, configs, room)
-            return self._codec.encode(chosen)
+            self._codec = Codec(configs, len(problem.models), room)
+            return Placements(*map(jnp.asarray, self._codec.encode(chosen)))
 
         # The best starts have few groups, often, and few groups are simulated faster.
         score, good = self._evaluate(make_room(starts, 0))
@@ -161,7 +162,7 @@ class _Climbs:
             if self._score.max() > history[-1][1]:
                 history.append((self._num_simulations, float(self._score.max())))
         best = int(self._score.argmax())
-        placement = self._codec.decode(self._parents, best)
+        placement = self._codec.decode(*(array[best] for array in self._parents)).without_empty()
         score = float(self._score[best])
         return Result(placement, score, self._num_simulations, history=tuple(history))
 
@@ -184,8 +185,7 @@ class _Climbs:
 
     def _evaluate(self, placements: Placements) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The objective, float64 [lane], and the good requests, int64 [lane, model]."""
-        no_group = len(self._codec.configs)
-        scores = self._scorer(placements.hosted, jnp.minimum(placements.config, no_group - 1))
+        scores = self._scorer(placements.hosted, placements.config)
         self._num_simulations += scores.score.size
         return self._objective(scores, self._requests), scores.good.sum(0)
 

@@ -25,7 +25,8 @@ from beta_jax import (
     simulate,
     synthesize_many,
 )
-from beta_jax.search.local.moves import Codec, bytes_loaded, children, make_space
+from beta_jax.placement.codec import Codec
+from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.scoring import Scores
 from beta_jax.workloads.requests import WorkloadError
@@ -64,21 +65,21 @@ def mean_score(placement: Placement, workloads: list[Workload]) -> float:
 
 def test_better_than_the_published_search_and_reproducible():
     start = place("mp-search", PROBLEM, TRAFFIC)
-    found = place("beta", PROBLEM, TRAFFIC, budget_simulations=6000)
+    found = place("local-search", PROBLEM, TRAFFIC, budget_simulations=6000)
     found.static.check(PROBLEM)
     assert found.score == pytest.approx(mean_score(found.static, TRAFFIC), abs=1e-12)
     assert found.score > mean_score(start.static, TRAFFIC)
     simulations, scores = zip(*found.history, strict=True)
     assert scores[-1] == found.score and list(scores) == sorted(scores)
     assert list(simulations) == sorted(simulations) and simulations[-1] <= found.num_simulations
-    assert found == place("beta", PROBLEM, TRAFFIC, budget_simulations=6000)
-    other = place("beta", PROBLEM, TRAFFIC, budget_simulations=6000, seed=1)
+    assert found == place("local-search", PROBLEM, TRAFFIC, budget_simulations=6000)
+    other = place("local-search", PROBLEM, TRAFFIC, budget_simulations=6000, seed=1)
     assert other.history[1:] != found.history[1:]
 
 
 def test_without_a_budget_it_is_the_best_start():
     for options in ({"budget_simulations": 0}, {"budget_s": 0.0}):
-        found = place("beta", PROBLEM, TRAFFIC, **options)
+        found = place("local-search", PROBLEM, TRAFFIC, **options)
         assert found.score >= mean_score(place("mp-search", PROBLEM, TRAFFIC).static, TRAFFIC)
         assert len(found.history) == 1
 
@@ -86,8 +87,8 @@ def test_without_a_budget_it_is_the_best_start():
 def test_seconds(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count(step=0.25)
     monkeypatch.setattr("beta_jax.search.beta.time.perf_counter", lambda: next(clock))
-    found = place("beta", PROBLEM, TRAFFIC, budget_s=1.0)
-    start, *_ = place("beta", PROBLEM, TRAFFIC, budget_s=0.0).history
+    found = place("local-search", PROBLEM, TRAFFIC, budget_s=1.0)
+    start, *_ = place("local-search", PROBLEM, TRAFFIC, budget_s=0.0).history
     assert found.num_simulations == start[0] + 3 * 128 * len(TRAFFIC)  # looks at 1/4, ..., 4/4 s
 
 
@@ -98,24 +99,24 @@ def test_groups_of_different_sizes():
     models = (Model("large", "large", 0.15, 1.0), Model("small", "small", 0.15, 1.0))
     problem = Problem(models, Cluster(3, memory_bytes=1.0), profile)
     workload = Workload.from_seconds([0.0, 0.0, 1.0, 1.0], [0, 1, 0, 1])
-    found = place("beta", problem, workload, budget_simulations=1000)
+    found = place("local-search", problem, workload, budget_simulations=1000)
     assert sorted(group.config for group in found.static.groups) == [one, two]
     assert found.score > 0.99
 
 
 def test_children_are_valid_and_reach_everything():
     problem = make_problem(num_devices=8)
-    codec, space = Codec(problem, CONFIGS, 8), make_space(problem, CONFIGS)
+    codec, space = Codec(CONFIGS, 6, 8), make_space(problem, CONFIGS)
     start = Placement((Group(CONFIGS[2], (0, 1)), Group(CONFIGS[0], (3, 4))))
-    parents = codec.encode([start] * 64)
-    assert codec.decode(parents, 0) == start
+    parents = Placements(*map(jnp.asarray, codec.encode([start] * 64)))
+    assert codec.decode(*(array[0] for array in parents)) == start
     seen = set()
     for turn in range(20):
         key = jax.random.key(turn)
         unserved = jnp.arange(64.0 * 6).reshape(64, 6)
         parents = children(key, space, parents, unserved, jnp.arange(64))
         for lane in range(64):
-            child = codec.decode(parents, lane)
+            child = codec.decode(*(array[lane] for array in parents)).without_empty()
             child.check(problem)
             seen |= {group.config for group in child.groups}
             seen |= {len(child.groups)}
@@ -131,14 +132,14 @@ def test_a_group_that_would_be_late_even_when_idle_is_not_used():
 
 def test_bytes_loaded_and_their_bound():
     start = place("sr-greedy", PROBLEM, TRAFFIC[0]).static
-    codec, space = Codec(PROBLEM, CONFIGS, 8), make_space(PROBLEM, CONFIGS)
-    origin = codec.encode([start])
+    codec, space = Codec(CONFIGS, 6, 8), make_space(PROBLEM, CONFIGS)
+    origin = Placements(*codec.encode([start]))
     groups = list(start.groups)
     added = next(m for m in range(6) if m not in groups[1].models)
     groups[0] = Group(ParallelConfig(1, 1), ())
     groups[1] = Group(groups[1].config, (*groups[1].models, added))
     groups[2:4] = [Group(ParallelConfig(1, 2), (0, 1))]
-    after = codec.encode([Placement(tuple(groups))])
+    after = Placements(*codec.encode([Placement(tuple(groups))]))
     shifted = sum(
         len(set(group.models) - set(old.models))
         for group, old in zip(groups[3:], start.groups[3:], strict=False)
@@ -146,10 +147,10 @@ def test_bytes_loaded_and_their_bound():
     assert float(bytes_loaded(space, origin, after)[0]) == 1 + 4 + shifted
     for limit in (0, 2):
         options = {"start_from": start, "max_bytes_moved": limit, "budget_simulations": 4000}
-        found = place("beta", PROBLEM, TRAFFIC, **options)
+        found = place("local-search", PROBLEM, TRAFFIC, **options)
         assert compare_placements(PROBLEM, start, found.static).bytes_moved <= limit
         assert found.score >= mean_score(start, TRAFFIC)
-    free = place("beta", PROBLEM, TRAFFIC, start_from=start, budget_simulations=4000)
+    free = place("local-search", PROBLEM, TRAFFIC, start_from=start, budget_simulations=4000)
     assert free.score > found.score > mean_score(start, TRAFFIC)
 
 
@@ -183,7 +184,7 @@ def test_objectives_differ_in_what_they_find():
         fairness: sorted(
             group.models
             for group in place(
-                "beta", problem, workload, fairness=fairness, budget_simulations=1000
+                "local-search", problem, workload, fairness=fairness, budget_simulations=1000
             ).static.groups
         )
         for fairness in (0.0, 1.0)
@@ -208,7 +209,7 @@ def test_joined_workloads_are_served_as_each_alone():
 
 def test_nothing_fits():
     problem = dataclasses.replace(PROBLEM, cluster=Cluster(8, memory_bytes=0.1))
-    found = place("beta", problem, TRAFFIC[0], budget_simulations=200)
+    found = place("local-search", problem, TRAFFIC[0], budget_simulations=200)
     assert found.placement == Placement(()) and found.score == 0
     assert found.warnings == ("beta: nothing could be placed on 8 devices",)
 
@@ -227,12 +228,12 @@ def test_nothing_fits():
 )
 def test_bad_options(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        place("beta", PROBLEM, TRAFFIC[0], **options)
+        place("local-search", PROBLEM, TRAFFIC[0], **options)
 
 
 def test_bad_training_and_start():
     with pytest.raises(ValueError, match="no training workload"):
-        place("beta", PROBLEM, [])
+        place("local-search", PROBLEM, [])
     too_large = Placement((Group(ParallelConfig(1, 4), (0,)),) * 3)
     with pytest.raises(PlacementError, match="12 devices of 8"):
-        place("beta", PROBLEM, TRAFFIC[0], start_from=too_large)
+        place("local-search", PROBLEM, TRAFFIC[0], start_from=too_large)

@@ -1,9 +1,9 @@
 """What the policy `beta` is worth: against published placements, on other traffic, by budget.
 
-    python benchmarks/beta.py published SHARED    # points that the paper's authors published
-    python benchmarks/beta.py held_out            # trained on 8 seeds, tested on 32 others
-    python benchmarks/beta.py budgets             # 1, 3, 10, 30 s, against mp-search
-    python benchmarks/beta.py tiny                # against every placement there is
+    python benchmarks/local_search.py published SHARED    # points that the paper's authors published
+    python benchmarks/local_search.py held_out            # trained on 8 seeds, tested on 32 others
+    python benchmarks/local_search.py budgets             # 1, 3, 10, 30 s, against mp-search
+    python benchmarks/local_search.py tiny                # against every placement there is
 
 Seconds are those of a machine that has compiled the programs before: each case is warmed up.
 SHARED holds `golden/published_sample.json` and `data/profiles/v100_measured.json` (not part of this
@@ -59,7 +59,9 @@ def held_out(arguments: argparse.Namespace) -> None:
     for rate, cv in [(r, 4) for r in RATES] + [(64, c) for c in CVS]:
         problem, train, test = ablation(arguments.path, rate, cv)
         base = beta_jax.place("mp-search-sep", problem, train)
-        ours = beta_jax.place("beta", problem, train, budget_simulations=arguments.simulations)
+        ours = beta_jax.place(
+            "local-search", problem, train, budget_simulations=arguments.simulations
+        )
         of = {r.placement: [attainment(problem, r, w) for w in (train, test)] for r in (base, ours)}
         interval = paired_difference(of[ours.placement][1], of[base.placement][1])
         verdicts[judge(interval)] += 1
@@ -97,15 +99,17 @@ def tiny(_: argparse.Namespace) -> None:
     problems, workloads = zip(*(tiny_instance(rng) for _ in range(50)), strict=True)
     best = np.array([r.score for r in beta_jax.place_batch("exhaustive", problems, workloads)])
     for simulations in (0, 300, 1000, 3000):
-        found = beta_jax.place_batch("beta", problems, workloads, budget_simulations=simulations)
+        found = beta_jax.place_batch(
+            "local-search", problems, workloads, budget_simulations=simulations
+        )
         gap = best - [result.score for result in found]
         optimal = (gap <= 1e-12).sum()
         print(f"{simulations:5} simulations: {optimal} of 50 optimal, gap at most {gap.max():.4f}")
 
 
 def within(problem, training, seconds: float) -> beta_jax.Result:
-    beta_jax.place("beta", problem, training, budget_simulations=1)  # compiles
-    return beta_jax.place("beta", problem, training, budget_s=seconds)
+    beta_jax.place("local-search", problem, training, budget_simulations=1)  # compiles
+    return beta_jax.place("local-search", problem, training, budget_s=seconds)
 
 
 def attainment(problem, result: beta_jax.Result, workloads) -> np.ndarray:

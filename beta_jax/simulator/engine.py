@@ -1,0 +1,204 @@
+"""All that other rooms may use of the simulator besides `simulate`: for searches and analyses.
+
+Searches hold placements as arrays, on the device: `ArraySimulator` for any number of placements at
+once, or blocks whose `hosted` they fill themselves, in programs of their own around `run_block`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from numpy.typing import NDArray
+
+from beta_jax.parallel import run_parallel
+from beta_jax.placement.problem import Problem
+from beta_jax.simulator.kernels.choose import (
+    LANES,
+    MAX_LANES,
+    choose_kernel,
+    run_block,
+    simulate_block,
+)
+from beta_jax.simulator.lanes import Lane, make_simulations, padded_size, segments
+from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel
+from beta_jax.simulator.packing import (
+    MAX_GROUPS,
+    group_lanes,
+    num_hosts_padded,
+    pack_block,
+    pack_frame,
+)
+from beta_jax.simulator.results import Outcome, join_requests
+from beta_jax.simulator.ticks import idle_ticks, request_overhead_ticks, slo_ticks, stage_ticks
+from beta_jax.types import ParallelConfig, Workload
+
+__all__ = [
+    "LANES",
+    "MAX_GROUPS",
+    "MAX_LANES",
+    "ArraySimulator",
+    "Block",
+    "BlockShape",
+    "Counts",
+    "Kernel",
+    "Lane",
+    "Outcome",
+    "choose_kernel",
+    "group_lanes",
+    "idle_ticks",
+    "join_requests",
+    "make_simulations",
+    "num_hosts_padded",
+    "pack_block",
+    "padded_size",
+    "request_overhead_ticks",
+    "run_block",
+    "segments",
+    "simulate_block",
+    "simulate_lanes",
+    "slo_ticks",
+    "stage_ticks",
+]
+
+REQUEST_OUTPUT_BYTES = 2**28
+"""Per-request outputs of a block are kept under this size, by using fewer lanes."""
+Packed = tuple[BlockShape, Block]
+
+
+def simulate_lanes(
+    lanes: Sequence[Lane], *, keep_requests: bool, kernel: Kernel | None = None
+) -> list[list[np.ndarray]]:
+    """The arrays of `Requests`, or of `Counts`, of every lane, in order, without the lane axis.
+
+    Lanes that can share a block do, by the kernel that is faster, or by the one that is given.
+    """
+    longest = max((len(lane.workload) for lane in lanes), default=0)
+    max_lanes = REQUEST_OUTPUT_BYTES // (10 * longest + 1) if keep_requests else MAX_LANES
+    blocks = group_lanes(lanes, max_lanes, kernel)
+
+    def run(block: tuple[Kernel, list[int]]) -> list[np.ndarray]:
+        kernel, members = block
+        shape, packed, _ = pack_block(kernel, [lanes[i] for i in members])
+        counts, requests = simulate_block(shape, packed, keep_requests=keep_requests)
+        return [np.asarray(array) for array in (requests if keep_requests else counts)]
+
+    results: dict[int, list[np.ndarray]] = {}
+    for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
+        for column, index in enumerate(members):
+            results[index] = [array[..., column] for array in arrays]
+    return [results[index] for index in range(len(lanes))]
+
+
+class ArraySimulator:
+    """Simulates placements given as arrays, of one problem, under each of several workloads.
+
+    configs: sorted; their order gives the index of a configuration. num_groups: at most so many.
+    Raises SimulationError as `simulate` does.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        workloads: Sequence[Workload],
+        configs: Sequence[ParallelConfig],
+        num_groups: int,
+    ) -> None:
+        self._most_hosts = 0  # of all placements so far: it never shrinks, to compile less often
+        self._packed = [
+            {kernel: _pack(kernel, problem, workload, configs, num_groups) for kernel in Kernel}
+            for workload in workloads
+        ]
+
+    def __call__(
+        self, hosted: ArrayLike, config: ArrayLike
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Good requests and their summed latency in ticks, int64 [workload, lane, model] each.
+
+        hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
+        nothing, so any index will do there. Arrays that are on the device stay there.
+        """
+        hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
+        num_lanes = len(hosted)
+        self._most_hosts = max(self._most_hosts, int(jnp.max(hosted.sum(1), initial=0)))
+
+        def run(task: tuple[dict[Kernel, Packed], int]) -> list[NDArray[np.int64]]:
+            packed, start = task
+            own = hosted[start : start + MAX_LANES], config[start : start + MAX_LANES]
+            count = len(own[0])
+            shape, block = packed[Kernel.SINGLE]
+            groups = block.hosted.shape[1]
+            size = count, groups, shape.num_clocks, int(block.num_requests)
+            if choose_kernel(*size) is Kernel.LOCKSTEP:
+                shape, block = packed[Kernel.LOCKSTEP]
+            else:
+                shape = shape._replace(num_hosts=num_hosts_padded(self._most_hosts, groups))
+            if count < (few := padded_size(count, 1)):
+                own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
+            counts = _count(shape, block, *own, np.int32(count))
+            return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]
+
+        parts = run_parallel(
+            run, list(itertools.product(self._packed, range(0, num_lanes, MAX_LANES)))
+        )
+        # In order of workload, then lane: the parts are the rows of [workload, lane].
+        shape = len(self._packed), num_lanes, hosted.shape[2]
+        good, latency = (
+            np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True)
+        )
+        return good, latency
+
+
+def _pack(
+    kernel: Kernel,
+    problem: Problem,
+    workload: Workload,
+    configs: Sequence[ParallelConfig],
+    num_groups: int,
+) -> Packed:
+    """A block for any placement: for groups of any configuration that may host any model."""
+    anything = (tuple(range(len(problem.models))),) * len(configs)
+    num_clocks = Lane(problem, tuple(configs), anything, workload, (0, 0)).num_clocks
+    groups = padded_size(num_groups, 4)
+    counted = 0, len(workload)
+    return pack_frame(kernel, problem, workload, configs, groups, num_clocks, counted)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _count(
+    shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array, count: jax.Array
+) -> Counts:
+    """The counts of the first `count` lanes, hosted [lane, group, model], each lane a row."""
+    num_lanes, num_groups, num_models = hosted.shape
+    single = shape.kernel is Kernel.SINGLE
+    lanes = num_lanes if single else LANES[shape.kernel]
+    rows = block.hosted.shape[1]
+    hosted = (
+        jnp.zeros((num_models + 1, rows, lanes), jnp.bool_)
+        .at[:-1, :num_groups, :num_lanes]
+        .set(hosted.transpose(2, 1, 0))
+    )
+    config = jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T)
+
+    def run(hosted: jax.Array, config: jax.Array, num_requests: jax.Array) -> Counts:
+        own = block._replace(hosted=hosted, config=config, num_requests=num_requests)
+        return run_block(shape, own)[0]
+
+    if single:
+
+        def run_one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Counts:
+            requests = jnp.where(lane[2] < count, block.num_requests, 0)
+            counts = run(lane[0][..., None], lane[1][..., None], requests)
+            return jax.tree.map(lambda array: array[..., 0], counts)
+
+        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T, jnp.arange(lanes)))
+    else:
+        counts = jax.tree.map(jnp.transpose, run(hosted, config, block.num_requests))
+    return counts._replace(
+        good=counts.good[:num_lanes, :-1], latency=counts.latency[:num_lanes, :-1]
+    )
