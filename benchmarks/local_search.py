@@ -1,6 +1,6 @@
-"""What the policy `beta` is worth: against published placements, on other traffic, by budget.
+"""What `local-search` is worth: against published placements, on other traffic, by budget.
 
-    python benchmarks/local_search.py published SHARED    # points that the paper's authors published
+    python benchmarks/local_search.py published SHARED    # published points
     python benchmarks/local_search.py held_out            # trained on 8 seeds, tested on 32 others
     python benchmarks/local_search.py budgets             # 1, 3, 10, 30 s, against mp-search
     python benchmarks/local_search.py tiny                # against every placement there is

@@ -12,6 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "traits": ("Trait",),
+    "dispatch": ("Dispatch", "DispatchRule"),
     "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
     "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
     "placement.problem": ("Problem", "make_models"),
@@ -28,7 +30,6 @@ _EXPORTS = {
     "workloads.requests": ("WorkloadError", "read_requests", "write_requests"),
     "simulator": (
         "SIMULATOR_VERSION",
-        "Dispatch",
         "Outcome",
         "SimulationError",
         "Tally",
@@ -40,6 +41,7 @@ _EXPORTS = {
     "analysis.timeline": ("write_timeline",),
     "search": (
         "POLICIES",
+        "Policy",
         "Result",
         "UnknownPolicyError",
         "attainment_bound",

@@ -5,8 +5,8 @@ request to the smallest, of equal keys to the lowest index. The arithmetic is el
 nothing but operators, so that the same rule runs on any array, of any shape, in any kernel; and so
 that rules can be checked where `Rules` are made, without loading JAX. A rule of your own:
 
-    least_index = DispatchRule("least_index", order=lambda groups: groups.index)
-    simulate(problem_with(Rules(dispatch=least_index)), placement, workload)
+    emptiest = DispatchRule("emptiest", order=lambda groups: groups.finish() - groups.now)
+    rules = Rules(dispatch=emptiest)
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ Array = Any
 
 
 class Groups(NamedTuple):
-    """What a rule sees of the groups that host the model of a request; arrays that broadcast.
+    """What a rule sees of the groups that host a request's model; int64 arrays that broadcast.
 
-    index: of the group in its placement. clock: ticks, when the last stage is free, in the past for
-    an idle group, 0 before its first request. finish: a function without arguments, the ticks at
-    which the group would finish the request. state: of the rule for this model. num_groups: an
-    upper bound on the index, the same for all requests of a simulation.
+    now: ticks, when the request arrives; the first one of a simulation arrives at 0.
+    index: of the group in its placement.
+    clock: ticks, when the last stage is free: in the past for an idle group, 0 before its first
+        request.
+    finish: a function without arguments, the ticks at which the group would finish the request.
+    memory: what the rule remembers of the request's model.
+    num_groups: more than any index, the same for all requests of a simulation.
     """
 
+    now: Array
     index: Array
     clock: Array
     finish: Callable[[], Array]
-    state: Array
+    memory: Array
     num_groups: int
 
 
@@ -42,11 +46,12 @@ class Groups(NamedTuple):
 class DispatchRule:
     """A dispatch rule.
 
-    name: what tables and errors call it. order: the sort key of the groups, >= 0 and below 2^48.
-    after: where the rule remembers something of each model, what that becomes when a request was
-    sent to the group of an index, from (state, index); initial: what it is before the first.
-    traits: what shortcuts may rely on, nothing unless declared. by_clock: whether the key is the
-    clock itself, which kernels have at hand, sorted.
+    name: what tables and errors call it.
+    order: the sort key of the groups, >= 0 and below 2^48.
+    after: of a rule that remembers something of each model, what that becomes when one of its
+        requests was sent to a group, from (memory, index of the group). initial: what it is first.
+    traits: what shortcuts may rely on; nothing unless declared, then searches take longer.
+    by_clock: whether the key is the clock itself, which kernels have at hand.
     """
 
     name: str
@@ -83,8 +88,8 @@ RULES = {
     ),
     Dispatch.ROUND_ROBIN: DispatchRule(
         Dispatch.ROUND_ROBIN,
-        order=lambda groups: (groups.index - groups.state - 1) % groups.num_groups,
-        after=lambda state, index: index,
+        order=lambda groups: (groups.index - groups.memory - 1) % groups.num_groups,
+        after=lambda memory, index: index,
         initial=-1,
         traits=Trait.LOCAL,
     ),

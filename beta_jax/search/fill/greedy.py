@@ -154,12 +154,10 @@ def _with_groups(lane: Lane, num_groups: int) -> Lane:
 def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
     shape, block, configs = pack_block(kernel, lanes)
     shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
-    problem, models = tasks[0].problem, tasks[0].models
+    problem = tasks[0].problem
     table = weight_table(problem, configs)
     weight = np.full((len(table), 1 << shape.config_bits), NEVER_FITS)  # few shapes to compile
     weight[:, : len(configs)] = table
-    if models is not None:
-        weight[np.setdiff1d(np.arange(len(weight)), models)] = NEVER_FITS
     left = np.zeros(block.config.shape, np.int64)
     exists = np.zeros(block.config.shape, np.bool_)
     for column, lane in enumerate(lanes):
@@ -183,14 +181,18 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
 def _fill(
     shape: BlockShape, block: Block, weight: Array, exists: Array, left: Array, num_requests: Array
 ) -> _Search:
-    """The whole search of a block. `weight`: int64 [model, config] bytes on each device."""
+    """The whole search of a block, which says what its groups may host.
+
+    weight: int64 [model, config] bytes on each device. num_requests: int64 [model].
+    """
     num_groups, num_lanes = block.config.shape
+    allowed = block.hosted[:-1].any(axis=1, keepdims=True)  # of all groups of a lane the same
     model_index = jnp.arange(weight.shape[0])[:, None]
     group_index = jnp.arange(num_groups)[:, None]
 
     def fitting(groups: _Groups) -> Array:  # bool [model, group, lane]
         fits = weight[:, groups.config] <= groups.left
-        return fits & ~groups.hosted[:-1] & groups.exists
+        return fits & allowed & ~groups.hosted[:-1] & groups.exists
 
     def body(search: _Search) -> _Search:
         groups = search.groups

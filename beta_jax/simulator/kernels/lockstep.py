@@ -117,7 +117,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         def finish() -> Array:
             return _advance(shape, t, [*earlier, last >> bits], costs(block.config))[-1]
 
-        seen = Groups(group_index, last >> bits, finish, remembered, num_groups)
+        seen = Groups(t, group_index, last >> bits, finish, remembered, num_groups)
         order = rule.order(seen) << bits | last & ((1 << bits) - 1)
     key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
     has_host = key < UNHOSTED

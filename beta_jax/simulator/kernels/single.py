@@ -86,7 +86,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
             ready = (jnp.concatenate(clocks, axis=1) - starts).max(axis=1)
             return jnp.maximum(ready, t) + ends[:, -1]
 
-        seen = Groups(own.astype(I64), own_last >> bits, finish, remembered, num_groups)
+        seen = Groups(t, own.astype(I64), own_last >> bits, finish, remembered, num_groups)
         packed = rule.order(seen) << bits | own_last & ((1 << bits) - 1)
         order = jnp.where(own < num_groups, packed, UNHOSTED)
     key = jnp.min(order)

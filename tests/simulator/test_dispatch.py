@@ -1,0 +1,116 @@
+"""Dispatch rules of a user's own, in every kernel, against a plain loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from beta_jax import Dispatch, DispatchRule, Rules, Trait, simulate
+from beta_jax.dispatch import RULES
+
+import reference
+from instances import Instance, instances
+
+relaxed = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+STICKY = DispatchRule(
+    "sticky",  # stay with the group that had the model's last request, if it is free
+    order=lambda groups: (
+        groups.clock * ((groups.index != groups.memory) | (groups.clock > groups.now))
+    ),
+    after=lambda memory, index: index,
+    initial=-1,
+    traits=Trait.LOCAL,
+)
+LATEST_FINISH = DispatchRule("latest_finish", order=lambda groups: 2**45 - groups.finish())
+COUNTING = DispatchRule(
+    "every_other",  # the first and the last group by turns
+    order=lambda groups: (
+        groups.index * (1 - groups.memory % 2)
+        + (groups.num_groups - groups.index) * (groups.memory % 2)
+    ),
+    after=lambda memory, index: memory + 1,
+)
+# The same in Python: the key of a group, from (now, group, clock, finish, memory).
+PLAIN: dict[DispatchRule, Callable[..., Any]] = {
+    STICKY: lambda t, g, clock, finish, last: 0 if g == last and clock <= t else clock,
+    LATEST_FINISH: lambda t, g, clock, finish, _: -finish,
+    COUNTING: lambda t, g, clock, finish, count: -g if count % 2 else g,
+}
+
+
+def oracle(instance: Instance, rule: DispatchRule) -> tuple[list[bool], list[int]]:
+    """Which requests are served, and by which group."""
+    problem, _, workload = instance
+    slo = [reference.duration_ticks(model.slo_s) for model in problem.models]
+    overhead = round(problem.rules.request_overhead_s * reference.TICKS_PER_SECOND)
+    schedule = instance.schedule()
+    arrival, model = workload.arrival.tolist(), workload.model.tolist()
+    serving = reference.serving_segment(arrival, [start for start, _ in schedule])
+    good, sent, current = [], [], -1
+    for t, m, segment in zip(arrival, model, serving, strict=True):
+        if segment != current:
+            current, groups = segment, schedule[segment][1]
+            clocks = [[0] * len(next(iter(group.values()), ())) for group in groups]
+            memory = [rule.initial] * len(slo)
+        hosts = [g for g, group in enumerate(groups) if m in group]
+        if not hosts:
+            good.append(False)
+            sent.append(-1)
+            continue
+        ends = {g: reference.run_stages(t, groups[g][m], clocks[g]) for g in hosts}
+        key = PLAIN[rule]
+        _, g = min((key(t, h, clocks[h][-1], ends[h][-1], memory[m]), h) for h in hosts)
+        if rule.after is not None:
+            memory[m] = rule.after(memory[m], g)
+        good.append(ends[g][-1] + overhead - t <= slo[m])
+        sent.append(g)
+        if good[-1]:
+            clocks[g] = ends[g]
+    return good, sent
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("rule", PLAIN, ids=str)
+@given(instance=instances())
+@relaxed
+def test_a_rule_of_ones_own_in_every_kernel(rule: DispatchRule, instance: Instance):
+    rules = dataclasses.replace(instance.problem.rules, dispatch=rule)
+    instance = instance._replace(problem=dataclasses.replace(instance.problem, rules=rules))
+    (outcome,) = simulate(*instance, outputs="requests")
+    good, sent = oracle(instance, rule)
+    assert outcome.good.tolist() == good
+    assert outcome.group.tolist() == sent
+
+
+@given(instance=instances())
+@relaxed
+def test_a_published_rule_written_anew_is_the_same(instance: Instance):
+    """Without `by_clock`, which is a shortcut."""
+    anew = DispatchRule("anew", order=lambda groups: groups.clock)
+    problem = dataclasses.replace(instance.problem, rules=Rules(dispatch=anew))
+    published = dataclasses.replace(problem, rules=Rules())
+    for a, b in zip(
+        simulate(problem, *instance[1:], outputs="requests"),
+        simulate(published, *instance[1:], outputs="requests"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a.finish, b.finish)
+        np.testing.assert_array_equal(a.group, b.group)
+
+
+def test_names_and_rules_agree():
+    assert [*RULES] == [*Dispatch]
+    assert [rule.name for rule in RULES.values()] == [*Dispatch]
+    assert Rules(dispatch="round_robin").rule is RULES[Dispatch.ROUND_ROBIN]
+    assert Rules(dispatch=STICKY).rule is STICKY and str(STICKY) == "sticky"
+
+
+def test_what_a_rule_does_not_declare_is_not_relied_on():
+    assert Trait.LOCAL in Rules().traits and Trait.LOCAL in Rules(dispatch=STICKY).traits
+    assert Trait.LOCAL not in Rules(dispatch=COUNTING).traits
+    assert Trait.AT_ARRIVAL in Rules(dispatch=COUNTING).traits
