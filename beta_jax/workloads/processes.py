@@ -1,9 +1,11 @@
-"""Arrival processes: the law of the gaps between the requests of one model."""
+"""Arrival processes: the law of the gaps between the requests of one model, and their names."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +109,7 @@ class Pareto:
         positive = 0 < self.shape < math.inf and 0 < self.scale < math.inf
         require(positive, f"Pareto shape and scale must be > 0 and finite, got {self}")
         require(
-            1 <= self.loc + self.scale < math.inf,
+            1 - 1e-12 * self.scale <= self.loc + self.scale < math.inf,
             f"Pareto loc + scale must be >= 1, as gaps are one less, got {self}",
         )
 
@@ -120,7 +122,62 @@ class Pareto:
     def gaps_s(self, exponentials: Floats) -> Floats:
         with np.errstate(over="ignore"):
             growth = np.expm1(exponentials / self.shape)
-        return (self.loc + self.scale - 1) + self.scale * growth
+        return max(self.loc + self.scale - 1, 0.0) + self.scale * growth
 
 
-Process = Deterministic | Poisson | Gamma | UniformMMPP | Pareto
+@runtime_checkable
+class RenewalProcess(Protocol):
+    """What an arrival process of your own must have: independent gaps, made of exponential ones.
+
+    `gaps_s` takes unit exponentials, float64 [gap], and returns as many gaps >= 0 in seconds (by
+    inversion: an exponential x is `-log(u)` of a uniform u). `mean_gap_s` need not be exact: it
+    tells about how many are needed. The first arrival is one gap after the start.
+    """
+
+    @property
+    def mean_gap_s(self) -> float: ...
+
+    def gaps_s(self, exponentials: Floats) -> Floats: ...
+
+
+Process: TypeAlias = Deterministic | Poisson | Gamma | UniformMMPP | RenewalProcess
+MakeProcess: TypeAlias = Callable[[float, float], Process]
+"""An arrival process of a rate (requests/s) and a CV; whether it looks at the CV is its own."""
+
+
+def pareto(rate_rps: float, cv: float) -> Process:
+    """Lomax gaps of this rate and CV: as bursty as gamma gaps, and with a heavier tail.
+
+    Raises ValueError unless the CV is above 1.
+    """
+    require(1 < cv < math.inf, f"CV of pareto arrivals must be > 1 and finite, got {cv}")
+    if rate_rps == 0:
+        return Poisson(0.0)
+    shape = 2 * cv**2 / (cv**2 - 1)
+    scale = (shape - 1) / rate_rps
+    return Pareto(shape, scale, 1 - scale)
+
+
+def on_off(rate_rps: float, cv: float) -> Process:
+    """Poisson arrivals at twice the rate, switched on and off for exponential times.
+
+    Counts over long times vary as those of gamma arrivals of this CV: their variance is `cv**2`
+    times their mean, as both states last `(cv**2 - 1) / rate_rps` seconds on average (Fischer and
+    Meier-Hellstern, "The Markov-modulated Poisson process cookbook", 1993). Raises ValueError
+    unless the CV is above 1.
+    """
+    require(1 < cv < math.inf, f"CV of mmpp arrivals must be > 1 and finite, got {cv}")
+    if rate_rps == 0:
+        return Poisson(0.0)
+    stay_s = (cv**2 - 1) / rate_rps
+    return UniformMMPP((2 * rate_rps, 0.0), (stay_s, stay_s))
+
+
+PROCESSES: dict[str, MakeProcess] = {
+    "gamma": Gamma,
+    "poisson": lambda rate_rps, _: Poisson(rate_rps),
+    "deterministic": lambda rate_rps, _: Deterministic(rate_rps),
+    "pareto": pareto,
+    "mmpp": on_off,
+}
+"""Processes by the name that configs and `synthesize` know."""

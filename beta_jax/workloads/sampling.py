@@ -22,9 +22,9 @@ from beta_jax.workloads.processes import (
     Deterministic,
     Floats,
     Gamma,
-    Pareto,
     Poisson,
     Process,
+    RenewalProcess,
     UniformMMPP,
     require,
 )
@@ -59,7 +59,7 @@ def sample_arrivals(
     legacy streams of seed 1 are those of seed 0, shifted by one. NumPy's global state is not used.)
 
     Raises ValueError for a bad duration, start, seed, stream or rng, and for processes that
-    "legacy" does not define (`UniformMMPP`, `Pareto`).
+    "legacy" does not define: those other than gamma, poisson and deterministic.
     """
     require(0 <= duration_s < math.inf, f"duration must be >= 0 seconds, got {duration_s}")
     require(rng in ("jax", "legacy"), f"rng must be 'jax' or 'legacy', got {rng!r}")
@@ -161,15 +161,15 @@ def _sample(
             case UniformMMPP():
                 total = paths[i].integral[-1]
                 exponential[i] = renewal(None, np.asarray, total, total)
-            case Pareto():
-                count = duration_s / process.mean_gap_s if process.mean_gap_s > 0 else 0.0
-                exponential[i] = renewal(None, process.gaps_s, duration_s, count)
             case Poisson(rate) if rate > 0:
                 exponential[i] = renewal(None, _scaled_by(rate), duration_s, rate * duration_s)
             case Gamma(rate, cv) if rate > 0:
                 count = rate * duration_s
                 count = (count + 3 * cv * math.sqrt(count)) / ACCEPTANCE
                 gamma[i] = renewal(cv**-2, _scaled_by(rate), duration_s, count)
+            case RenewalProcess():
+                count = duration_s / process.mean_gap_s if process.mean_gap_s > 0 else 0.0
+                exponential[i] = renewal(None, _checked(process), duration_s, count)
     for renewals in (exponential, gamma):
         for i, (_, sums) in zip(renewals, _follow(list(renewals.values())), strict=True):
             out[i] = paths[i].when(sums) if i in paths else sums
@@ -178,6 +178,16 @@ def _sample(
 
 def _scaled_by(rate: float) -> Callable[[Floats], Floats]:
     return lambda draws: draws / rate
+
+
+def _checked(process: RenewalProcess) -> Callable[[Floats], Floats]:
+    def gaps(draws: Floats) -> Floats:
+        made = process.gaps_s(draws)
+        valid = made.shape == draws.shape and (made >= 0).all() and made.any()
+        require(bool(valid), f"{process}: gaps must be seconds >= 0, one for each draw, not all 0")
+        return made
+
+    return gaps
 
 
 class _RatePath(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beta_jax.types import TICKS_PER_SECOND, Model, Workload
-from beta_jax.workloads.processes import Deterministic, Gamma, Poisson, Process
+from beta_jax.workloads.processes import PROCESSES, MakeProcess, Process
 from beta_jax.workloads.requests import WorkloadError
 from beta_jax.workloads.sampling import sample_arrivals
 
@@ -64,17 +64,17 @@ def synthesize(
     models: Sequence[Model],
     *,
     duration_s: float,
-    process: str = "gamma",
+    process: str | MakeProcess = "gamma",
     seed: int = 0,
     rng: str = "jax",
     start_s: float = 0.0,
 ) -> Workload:
     """Sample traffic in `[start_s, start_s + duration_s)` at the rate and CV of every model.
 
-    process: `gamma`, `poisson` or `deterministic` (the latter two do not look at the CV); for other
-    processes, `merge(sample_arrivals(...))`. rng: see `sample_arrivals`; `legacy` with seed 0 is
-    the traffic of the published results. Raises ValueError for a model without a rate and for
-    whatever the process does not allow.
+    process: `gamma`, `pareto`, `mmpp`, `poisson` or `deterministic` (the latter two do not look at
+    the CV), or what makes a process of a rate and a CV, see `workloads.processes`. rng: see
+    `sample_arrivals`; `legacy` with seed 0 is the traffic of the published results. Raises
+    ValueError for a model without a rate and for whatever the process does not allow.
     """
     return synthesize_many(
         models, seeds=[seed], duration_s=duration_s, process=process, rng=rng, start_s=start_s
@@ -86,7 +86,7 @@ def synthesize_many(
     *,
     seeds: Sequence[int],
     duration_s: float,
-    process: str = "gamma",
+    process: str | MakeProcess = "gamma",
     rng: str = "jax",
     start_s: float = 0.0,
 ) -> list[Workload]:
@@ -106,18 +106,15 @@ def synthesize_many(
     return [merge(streams[i * count : (i + 1) * count]) for i in range(len(seeds))]
 
 
-def _process_of(model: Model, process: str) -> Process:
+def _process_of(model: Model, process: str | MakeProcess) -> Process:
+    if isinstance(process, str):
+        if process not in PROCESSES:
+            raise ValueError(f"process must be one of {', '.join(PROCESSES)}, got {process!r}")
+        process = PROCESSES[process]
     try:
-        match process:
-            case "gamma":
-                return Gamma(model.rate_rps, model.cv)
-            case "poisson":
-                return Poisson(model.rate_rps)
-            case "deterministic":
-                return Deterministic(model.rate_rps)
+        return process(model.rate_rps, model.cv)
     except ValueError as error:
         raise ValueError(f"model {model.name}: {error}") from None
-    raise ValueError(f"process must be gamma, poisson or deterministic, got {process!r}")
 
 
 def join(workloads: Sequence[Workload], gap_s: float) -> Workload:

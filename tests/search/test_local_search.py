@@ -86,7 +86,7 @@ def test_without_a_budget_it_is_the_best_start():
 
 def test_seconds(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count(step=0.25)
-    monkeypatch.setattr("beta_jax.search.beta.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("beta_jax.search.local.climb.time.perf_counter", lambda: next(clock))
     found = place("local-search", PROBLEM, TRAFFIC, budget_s=1.0)
     start, *_ = place("local-search", PROBLEM, TRAFFIC, budget_s=0.0).history
     assert found.num_simulations == start[0] + 3 * 128 * len(TRAFFIC)  # looks at 1/4, ..., 4/4 s
@@ -211,7 +211,7 @@ def test_nothing_fits():
     problem = dataclasses.replace(PROBLEM, cluster=Cluster(8, memory_bytes=0.1))
     found = place("local-search", problem, TRAFFIC[0], budget_simulations=200)
     assert found.placement == Placement(()) and found.score == 0
-    assert found.warnings == ("beta: nothing could be placed on 8 devices",)
+    assert found.warnings == ("local-search: nothing could be placed on 8 devices",)
 
 
 @pytest.mark.parametrize(

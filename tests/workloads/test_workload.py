@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +109,7 @@ def test_many_seeds_are_as_single_ones(rng):
     [
         (Model("m", "t", 1.0), {}, "model m: arrival rate"),
         (Model("m", "t", 1.0, 1.0, 0.0), {}, "model m: CV"),
-        (Model("m", "t", 1.0, 1.0), {"process": "pareto"}, "got 'pareto'"),
+        (Model("m", "t", 1.0, 1.0), {"process": "weibull"}, "got 'weibull'"),
         (Model("m", "t", 1.0, 1.0), {"rng": "mersenne"}, "got 'mersenne'"),
         (Model("m", "t", 1.0, 1.0), {"duration_s": -1.0}, "duration"),
     ],
@@ -263,3 +265,62 @@ def test_published_rates_and_numbers_of_requests(shared):
         rates = split_rate(total, count, "power_law")
         models = [Model(f"m{i}", "t", 1.0, rate, cv) for i, rate in enumerate(rates)]
         assert len(synthesize(models, duration_s=duration_s, rng="legacy")) == expected
+
+
+@pytest.mark.parametrize("name", ["gamma", "pareto", "mmpp"])
+def test_named_processes_have_the_rate_and_the_burstiness_asked_for(name: str):
+    """Counts over long times vary as `cv**2` says, whatever the process."""
+    rate_rps, cv, bin_s, bins = 20.0, 2.0, 20.0, 2000
+    model = Model("m", "t", 1.0, rate_rps, cv)
+    arrival_s = synthesize([model], duration_s=bin_s * bins, process=name, seed=4).arrival_s
+    counts = np.histogram(arrival_s, bins, (0, bin_s * bins))[0]
+    standard_error = cv * (rate_rps * bin_s / bins) ** 0.5
+    assert abs(counts.mean() - rate_rps * bin_s) < 4 * standard_error
+    assert 0.8 < counts.var() / counts.mean() / cv**2 < 1.15
+    if name == "pareto":
+        gaps_s = np.diff(arrival_s)
+        assert 0.75 < gaps_s.std() / gaps_s.mean() / cv < 1.25
+        assert (gaps_s > 20 / rate_rps).mean() > np.exp(-20)  # a tail beyond exponential
+
+
+@pytest.mark.parametrize("name", ["pareto", "mmpp"])
+def test_bursty_processes_need_a_cv_above_one(name: str):
+    calm = Model("m", "t", 1.0, 2.0, 1.0)
+    with pytest.raises(ValueError, match=f"model m: CV of {name} arrivals must be > 1"):
+        synthesize([calm], duration_s=1.0, process=name)
+    silent = Model("m", "t", 1.0, 0.0, 2.0)
+    assert len(synthesize([silent], duration_s=100.0, process=name)) == 0
+    with pytest.raises(ValueError, match="rng='legacy' has no"):
+        synthesize([Model("m", "t", 1.0, 2.0, 2.0)], duration_s=1.0, process=name, rng="legacy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weibull:
+    """A process of a user's own: Weibull gaps of shape 1/2, whose mean is twice their scale."""
+
+    rate_rps: float
+
+    @property
+    def mean_gap_s(self) -> float:
+        return 1 / self.rate_rps
+
+    def gaps_s(self, exponentials: np.ndarray) -> np.ndarray:
+        return exponentials**2 / 2 / self.rate_rps
+
+
+def test_a_process_of_ones_own():
+    models = [Model("a", "t", 1.0, 30.0), Model("b", "t", 1.0, 10.0)]
+    made = synthesize(models, duration_s=2000.0, process=lambda rate, cv: Weibull(rate), seed=1)
+    gaps_s = np.diff(made.arrival_s[made.model == 0])
+    law = scipy.stats.weibull_min(0.5, scale=1 / 60)
+    assert scipy.stats.kstest(gaps_s, law.cdf).pvalue > 1e-3
+    assert abs((made.model == 1).mean() - 0.25) < 0.03
+
+
+def test_gaps_of_ones_own_must_be_gaps():
+    class Stuck(Weibull):
+        def gaps_s(self, exponentials):
+            return 0 * exponentials
+
+    with pytest.raises(ValueError, match=r"Stuck.*gaps must be seconds >= 0"):
+        synthesize([Model("a", "t", 1.0, 1.0)], duration_s=9.0, process=lambda rate, _: Stuck(rate))
