@@ -8,7 +8,7 @@ from pathlib import Path
 
 from beta_jax.traces import GENERATORS, Statistics, TraceError, draw, open_trace, table
 from beta_jax.traces.fetch import DATASETS, fetch
-from beta_jax.traces.readers import COLUMNS
+from beta_jax.traces.readers import FORMATS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TRACE",
         help=f"a file, a folder, or a generated one: {', '.join(GENERATORS)}",
     )
-    command.add_argument("--kind", choices=list(COLUMNS), help="kind of file, if not found out")
+    command.add_argument("--kind", choices=list(FORMATS), help="kind of file, if not found out")
     command.add_argument("--start", metavar="D.H.M", help="start of the slice: day.hour.minute")
     command.add_argument("--end", metavar="D.H.M", help="end of the slice")
     command.add_argument("--seed", type=int, default=0, help="of generated traces")

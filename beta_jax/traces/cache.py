@@ -8,17 +8,16 @@ at all, and one that cannot be read is made again.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-FORMAT = "1"
-"""Part of every key: to be raised when what is parsed out of a file changes."""
 
 Arrays = dict[str, NDArray]
 
@@ -29,15 +28,23 @@ def default_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "beta_jax"
 
 
-def cached(path: Path, label: str, parse: Callable[[Path], Arrays], folder: Path | None) -> Arrays:
-    """`parse(path)`, or what it returned for the same content and label before.
+def cached(
+    path: Path,
+    label: str,
+    parse: Callable[[Path], Arrays],
+    folder: Path | None,
+    made_by: Callable[..., Any] | None = None,
+) -> Arrays:
+    """`parse(path)`, or what it returned before for the same content, label and code.
 
-    folder: where entries are kept; None parses anew. A folder that cannot be written to is no
-    error: the trace is then just parsed each time.
+    made_by: what `parse` leaves to a function of another module. folder: where entries are kept;
+    None parses anew. A folder that cannot be written to is no error: the trace is then just parsed
+    each time.
     """
     if folder is None:
         return parse(path)
-    entry = folder / "traces" / f"{label}-{FORMAT}-{file_checksum(path, folder)}"
+    code = _code({inspect.getsourcefile(function) for function in (parse, made_by or parse)})
+    entry = folder / "traces" / f"{label}-{code}-{file_checksum(path, folder)}"
     try:
         if entry.is_dir():
             return {file.stem: np.load(file, mmap_mode="r") for file in sorted(entry.glob("*.npy"))}
@@ -53,6 +60,14 @@ def cached(path: Path, label: str, parse: Callable[[Path], Arrays], folder: Path
     except OSError:
         pass
     return arrays
+
+
+def _code(sources: set[str | None]) -> str:
+    """A hash of the code that parses: files of these modules, and what they read tables with."""
+    paths = {str(Path(__file__).with_name("tables.py")), *filter(None, sources)}
+    return hashlib.sha256("".join(checksum(Path(p)) for p in sorted(paths)).encode()).hexdigest()[
+        :16
+    ]
 
 
 def checksum(path: Path) -> str:

@@ -189,7 +189,7 @@ def test_gzip_crlf_bom_order_and_blank_lines_change_nothing(write, text):
 
 
 def test_large_files_are_read_in_chunks(write, monkeypatch):
-    monkeypatch.setattr("beta_jax.traces.readers.CHUNK_FIELDS", 40)
+    monkeypatch.setattr("beta_jax.traces.tables.CHUNK_FIELDS", 40)
     random = np.random.default_rng(0)
     end_s = np.sort(random.uniform(0, 1000, 500)).round(3)
     names = random.choice(list("abcdefg"), 500)
