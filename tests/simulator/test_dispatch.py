@@ -13,19 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from beta_jax import Dispatch, DispatchRule, Rules, Trait, simulate
 from beta_jax.dispatch import RULES
 
+import documents
 import reference
 from instances import Instance, instances
 
 relaxed = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
-STICKY = DispatchRule(
-    "sticky",  # stay with the group that had the model's last request, if it is free
-    order=lambda groups: (
-        groups.clock * ((groups.index != groups.memory) | (groups.clock > groups.now))
-    ),
-    after=lambda memory, index: index,
-    initial=-1,
-    traits=Trait.LOCAL,
-)
+STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
 LATEST_FINISH = DispatchRule("latest_finish", order=lambda groups: 2**45 - groups.finish())
 COUNTING = DispatchRule(
     "every_other",  # the first and the last group by turns
