@@ -43,6 +43,9 @@ POLICIES: dict[str, Callable[..., list[Result]]] = {
 another policy, any other part for a whole number."""
 TRAIN_ON_MANY = (beta,)
 """Policies that tell several training workloads apart; for others these are joined into one."""
+FLOATING_POINT = (beta, evolve, mp_ilp, sr_ilp)
+"""Policies that choose by rounded numbers, so that another processor or version of a library may
+find another placement; all others count requests."""
 
 
 class UnknownPolicyError(ValueError):

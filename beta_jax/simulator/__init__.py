@@ -33,7 +33,7 @@ from beta_jax.types import Workload
 __all__ = ["SIMULATOR_VERSION", "Dispatch", "Outcome", "SimulationError", "Tally", "simulate"]
 
 SIMULATOR_VERSION = 1
-"""Changes whenever any simulated number does; stored with every result."""
+"""Changes whenever any simulated number does; stored with every run."""
 REQUEST_OUTPUT_BYTES = 2**28
 """Per-request outputs of a block are kept under this size, by using fewer lanes."""
 

@@ -23,12 +23,6 @@ FORMAT = "1"
 Arrays = dict[str, NDArray]
 
 
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/beta_jax`, or `~/.cache/beta_jax`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "beta_jax"
-
-
 def cached(path: Path, label: str, parse: Callable[[Path], Arrays], folder: Path | None) -> Arrays:
     """`parse(path)`, or what it returned for the same content and label before.
 
