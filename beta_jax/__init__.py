@@ -1,7 +1,7 @@
 """Exact batch simulation and placement search for clusters that serve many large models.
 
     import beta_jax
-    profile = beta_jax.load_profile("data/profiles/v100.json")
+    profile = beta_jax.load_profile("v100")
 
 Names are imported when first used, so that `import beta_jax` alone does not load JAX. Editors and
 type checkers see the imports themselves.
