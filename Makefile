@@ -10,10 +10,11 @@ figure: .venv/run  ## the paper's "Serving very large models": table and picture
 test: .venv/dev  ## all tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile  # compiling takes most of the time
 
-check: .venv/dev  ## lint, format, types
+check: .venv/dev  ## lint, format, types, which rooms import from which
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py
