@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: figure test check benchmark clean
+.PHONY: figure test check hooks coverage benchmark clean
 
 figure: .venv/run  ## the paper's "Serving very large models": table and picture in results/sec6_3
 	.venv/bin/python run.py --config sec6_3
@@ -10,10 +10,17 @@ figure: .venv/run  ## the paper's "Serving very large models": table and picture
 test: .venv/dev  ## all tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile  # compiling takes most of the time
 
-check: .venv/dev  ## lint, format, types
+check: .venv/dev  ## lint, format, types, which rooms import from which
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+hooks: .venv/dev  ## git runs the checks before each commit
+	.venv/bin/pre-commit install
+
+coverage: .venv/dev  ## lines that no test runs; takes twice as long as the tests
+	.venv/bin/python -m pytest -n 2 --dist loadfile --cov
 
 benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py

@@ -27,6 +27,8 @@ if CACHE_IS_NOISY and "jax" not in sys.modules:
 import jax
 import jaxlib
 
+from beta_jax.cache_folder import cache_folder
+
 CPU_FLAGS = (
     # Compile the whole event loop into one function instead of one call per operation and step.
     ("xla_cpu_small_while_loop_byte_threshold", "--xla_backend_extra_options={}=1000000000"),
@@ -37,7 +39,8 @@ CPU_FLAGS = (
 FLAGS_KNOWN_FROM, FLAGS_KNOWN_BEFORE = (0, 9), (0, 12)
 
 
-def _instruction_set() -> str:
+def instruction_set() -> str:
+    """The processor and the instructions it has, in the words of the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -46,7 +49,7 @@ def _instruction_set() -> str:
     return f"{platform.machine()} {platform.processor()} {flags}"
 
 
-WIDE_VECTORS = " avx512f" in _instruction_set()
+WIDE_VECTORS = " avx512f" in instruction_set()
 """Whether the CPU handles eight clocks at once, with instructions for their minimum."""
 
 
@@ -71,10 +74,9 @@ def _keep_compiled_programs() -> None:
     """Cache compiled programs in the user's cache directory, unless the user has chosen another."""
     if CACHE_IS_NOISY or jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     # Programs for the CPU use its instruction set: machines that share a home must not share them.
-    machine = hashlib.sha256(_instruction_set().encode()).hexdigest()[:12]
-    jax.config.update("jax_compilation_cache_dir", str(cache / "beta_jax" / f"programs-{machine}"))
+    machine = hashlib.sha256(instruction_set().encode()).hexdigest()[:12]
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / f"programs-{machine}"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

@@ -3,14 +3,16 @@
 `experiments.run("sec6_3", slo_scale=4)` returns its results, for a notebook.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __all__ = ["Results", "run"]
 
+if TYPE_CHECKING:
+    from experiments.entry import Results, run
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'experiments' has no attribute {name!r}")
-    from experiments import entry
-
-    return getattr(entry, name)
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module 'experiments' has no attribute {name!r}")
+        return getattr(import_module("experiments.entry"), name)

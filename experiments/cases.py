@@ -13,12 +13,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from beta_jax import backend, search, traces
+from beta_jax import backend, traces
 from beta_jax.analysis.metrics import latency_summary
 from beta_jax.parallel import run_parallel
-from beta_jax.search import Result, place_batch
-from beta_jax.simulator import SIMULATOR_VERSION, Outcome, simulate
+from beta_jax.search import Result, find_policy, place_batch
+from beta_jax.simulator import Outcome, simulate
 from experiments import forecast
+from experiments.engine.fingerprint import code, machine
 from experiments.inputs import InputMaker, Inputs
 from experiments.output import input_path
 from experiments.placements import document, hosts_any
@@ -28,6 +29,8 @@ from experiments.timing import Stopwatch
 
 RECORD_VERSION = 1
 """Changes with what is stored of a result, or how it is measured."""
+ROOTS = ("experiments.cases", "experiments.inputs")
+"""The modules that compute results: what they import, and no other code, decides them."""
 REQUESTS_AT_ONCE = 2**23
 """Requests whose outcomes are in memory together."""
 FIRST_BLOCK = 2**17
@@ -231,9 +234,21 @@ def _key(case: Case, sha256: Callable[[Path], str], fingerprint: Callable[..., s
     for name in FILES:
         fields[name] = None if fields[name] is None else sha256(input_path(fields[name]))
     if isinstance(scenario, Replayed):
-        fields["trace"] = fingerprint(input_path(scenario.trace), completed=scenario.complete)
-    versions = {"record": RECORD_VERSION, "simulator": SIMULATOR_VERSION, "search": _search()}
+        fields["trace"] = fingerprint(input_path(scenario.trace))
+    versions = {"record": RECORD_VERSION, "code": _code()}
+    if _rounds(case):
+        versions["machine"] = machine()
     return digest({"policy": policy, "scenario": fields, **versions})
+
+
+def _rounds(case: Case) -> bool:
+    """Whether a result can depend on the last bit of a floating-point number.
+
+    The published traffic is made of IEEE's own operations, and is simulated in integers.
+    """
+    policy, scenario = case
+    sampled = scenario.rng != "legacy" or isinstance(scenario, Replayed)
+    return sampled or find_policy(policy).rounds
 
 
 def _kind(scenario: Service) -> Hashable:
@@ -250,9 +265,8 @@ def _tested_alike(scenario: Service) -> Service:
 
 
 @functools.cache
-def _search() -> str:
-    """The source of the policies: they improve without a version, unlike the exact simulator."""
-    return digest([_sha256(path) for path in sorted(Path(search.__file__).parent.rglob("*.py"))])
+def _code() -> str:
+    return code(ROOTS)
 
 
 def _sha256(path: Path) -> str:

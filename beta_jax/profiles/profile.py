@@ -218,13 +218,14 @@ class Profile:
         return table[batch]
 
 
-def load_profile(path: str | os.PathLike[str]) -> Profile:
-    """Read a profile: this project's JSON, or one of the formats `profile_import` knows.
+def load_profile(source: str | os.PathLike[str]) -> Profile:
+    """Read a profile: a shipped one by its name, such as `v100`, or a file.
 
-    Raises ProfileError naming the file, the model type, the configuration and the field at fault,
-    or OSError if the file cannot be read.
+    A file is this project's JSON, or one of the formats `profile_import` knows. Raises ProfileError
+    naming the file, the model type, the configuration and the field at fault, or the names that
+    there are; OSError if the file cannot be read.
     """
-    path = Path(path)
+    path = _shipped(os.fspath(source)) or Path(source)
     try:
         if path.suffix in (".pkl", ".pickle"):
             document = profile_import.read_pickle(path)
@@ -252,6 +253,22 @@ def save_profile(path: str | os.PathLike[str], profile: Profile) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(f'{head}, "types": {{\n' + ",\n".join(lines) + "\n}}\n")
     temporary.replace(path)
+
+
+def _shipped(name: str) -> Path | None:
+    """The file of a shipped profile; None for what is not a name but a path."""
+    if Path(name).name != name or Path(name).suffix or Path(name).exists():
+        return None
+    # Of an installed package, or of a checkout.
+    folder, checkout = Path(__file__).parent / "shipped", Path(__file__).parents[2]
+    files = (folder if folder.is_dir() else checkout / "data" / "profiles").glob("*.json")
+    known = {file.stem: file for file in sorted(files)}
+    if name not in known:
+        raise ProfileError(
+            f"there is no file {name!r}, and no profile of that name is shipped; "
+            f"shipped: {', '.join(known)}"
+        )
+    return known[name]
 
 
 def _parse(text: bytes) -> Any:

@@ -29,13 +29,16 @@ class Policy:
 
     place: from instances, each a problem and its training workload, to a `Result` each; further
     keyword arguments are the policy's options. trains_on_many: whether it tells several training
-    workloads apart, and gets them all; for other policies they are joined into one.
+    workloads apart, and gets them all; for other policies they are joined into one. rounds: whether
+    it chooses by rounded numbers, so that another processor or version of a library may find
+    another placement; other policies count requests.
 
     A policy of your own is passed to `place`, or gets a name by `POLICIES["mine"] = Policy(mine)`.
     """
 
     place: Callable[..., list[Result]]
     trains_on_many: bool = False
+    rounds: bool = False
 
 
 POLICIES: dict[str, Policy] = {
@@ -43,17 +46,17 @@ POLICIES: dict[str, Policy] = {
     "sr-search": Policy(sr_search),
     "sr-uniform": Policy(sr_uniform),
     "sr-replace-<seconds>": Policy(sr_replace),
-    "sr-ilp": Policy(sr_ilp),
+    "sr-ilp": Policy(sr_ilp, rounds=True),
     "mp-greedy-<stages>": Policy(mp_greedy),
     "mp-round-robin": Policy(mp_round_robin),
     "mp-equal-<pp>-<op>": Policy(mp_equal),
-    "mp-ilp": Policy(mp_ilp),
+    "mp-ilp": Policy(mp_ilp, rounds=True),
     "mp-search": Policy(mp_search),
     "mp-search-sep": Policy(mp_search_sep),
-    "local-search": Policy(local_search, trains_on_many=True),
-    "local-search-<budget_simulations>": Policy(local_search, trains_on_many=True),
+    "local-search": Policy(local_search, trains_on_many=True, rounds=True),
+    "local-search-<budget_simulations>": Policy(local_search, trains_on_many=True, rounds=True),
     "exhaustive": Policy(exhaustive),
-    "<policy>-evo": Policy(evolve),
+    "<policy>-evo": Policy(evolve, rounds=True),
 }
 """Policies by name. A part in angle brackets is passed by that keyword: `<policy>` stands for
 another policy, any other part for a whole number."""

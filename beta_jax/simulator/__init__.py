@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SIMULATOR_VERSION = 1
-"""Changes whenever any simulated number does; stored with every result."""
+"""Changes whenever any simulated number does; stored with every run."""
 
 
 @overload

@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 
 from beta_jax.traces import readers
-from beta_jax.traces.cache import checksum
 from beta_jax.traces.complete import complete
 from beta_jax.traces.generate import GENERATORS, maf1_like, maf2_like
 from beta_jax.traces.readers import load_trace
@@ -67,18 +66,15 @@ def is_generated(source: str | os.PathLike[str]) -> bool:
     return os.fspath(source) in GENERATORS and not Path(source).exists()
 
 
-def fingerprint(source: str | os.PathLike[str], *, completed: bool = False) -> str:
-    """A hash of what `open_trace(source)` returns, or `complete` of it: of files and generators.
+def fingerprint(source: str | os.PathLike[str]) -> str:
+    """A hash of the files that `open_trace(source)` reads, or the name of what it generates.
 
     Raises TraceError.
     """
-    if not is_generated(source):
-        _check_is_there(source)
-    files = "" if is_generated(source) else readers.fingerprint(Path(source))
-    if files and not completed:
-        return files
-    code = [checksum(Path(__file__).parent / name) for name in ("generate.py", "complete.py")]
-    return " ".join([files or os.fspath(source), *code])
+    if is_generated(source):
+        return os.fspath(source)
+    _check_is_there(source)
+    return readers.fingerprint(Path(source))
 
 
 def _check_is_there(source: str | os.PathLike[str]) -> None:

@@ -22,12 +22,6 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray]
 
 
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/beta_jax`, or `~/.cache/beta_jax`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "beta_jax"
-
-
 def cached(
     path: Path,
     label: str,

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from beta_jax.traces.cache import Arrays, cached, default_folder, file_checksum
+from beta_jax.cache_folder import cache_folder
+from beta_jax.traces.cache import Arrays, cached, file_checksum
 from beta_jax.traces.tables import (
     COUNT,
     NOT_NEGATIVE,
@@ -87,7 +88,7 @@ def load_trace(
     path = Path(path)
     if kind is not None and kind not in FORMATS:
         raise TraceError(f"kind of trace must be {', '.join(FORMATS)}, got {kind!r}")
-    folder = default_folder() if cache is True else Path(cache) if cache else None
+    folder = cache_folder() if cache is True else Path(cache) if cache else None
     try:
         files = _files(path)
         found = _kind_of(files[0], kind)
@@ -103,7 +104,7 @@ def fingerprint(path: Path) -> str:
     Checksums are remembered in the user's cache folder.
     """
     try:
-        parts = [(file.name, file_checksum(file, default_folder())) for file in _files(path)]
+        parts = [(file.name, file_checksum(file, cache_folder())) for file in _files(path)]
     except OSError as error:
         raise TraceError(f"{error.filename or path}: {error.strerror or error}") from None
     return hashlib.sha256(repr(parts).encode()).hexdigest()

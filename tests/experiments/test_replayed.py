@@ -178,12 +178,12 @@ def test_whole_traces_need_no_generated_day_and_arrivals_cannot_have_one():
         traces.complete(traces.maf2_like(10))
 
 
-def test_what_is_generated_is_a_part_of_what_a_trace_is_known_by(trace):
-    known = traces.fingerprint(trace), traces.fingerprint(trace, completed=True)
-    assert known[0] != known[1] and known[1].startswith(known[0])
-    assert known[1].removeprefix(known[0]) == traces.fingerprint("maf1_like").removeprefix(
-        "maf1_like"
-    )
+def test_a_trace_is_known_by_its_files_or_by_the_name_of_what_generates_it(trace, tmp_path):
+    copy = shutil.copytree(trace, tmp_path / "copy")
+    assert traces.fingerprint(copy) == traces.fingerprint(trace)
+    file = next(file for file in copy.iterdir())
+    file.write_bytes(file.read_bytes() + b"\n")
+    assert traces.fingerprint(copy) != traces.fingerprint(trace)
     assert traces.fingerprint("maf1_like") != traces.fingerprint("maf2_like")
     with pytest.raises(traces.TraceError, match="no_such"):
         traces.fingerprint("no_such")

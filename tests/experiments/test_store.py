@@ -198,11 +198,31 @@ def test_a_file_is_known_by_its_content_not_by_its_name(complete, tmp_path, comp
     assert sum(computed) == NUM_RESULTS
 
 
-def test_a_newer_simulator_believes_no_old_result(complete, tmp_path, computed, monkeypatch):
+def test_newer_code_believes_no_old_result(complete, tmp_path, computed, monkeypatch):
     folder = shutil.copytree(complete, tmp_path / "copy")
-    monkeypatch.setattr(cases, "SIMULATOR_VERSION", cases.SIMULATOR_VERSION + 1)
+    monkeypatch.setattr(cases, "_code", lambda: "newer")
     assert call(folder, *SWEEP) == 0
     assert sum(computed) == NUM_RESULTS
+
+
+@pytest.mark.parametrize(
+    "arguments, believed",
+    [
+        (["--config.rng=legacy"], True),
+        (["--config.rng=jax"], False),
+        (["--config.rng=legacy", "--config.policies=sr-ilp"], False),
+    ],
+)
+def test_another_machine_believes_results_that_are_exact(
+    arguments, believed, tmp_path, computed, monkeypatch
+):
+    small = [*SWEEP, "--config.seeds=1", "--config.test_seed=99"]
+    small += ["--config.warmup_s=1", *arguments]
+    assert call(tmp_path / "out", *small) == 0
+    first = sum(computed)
+    monkeypatch.setattr(cases, "machine", lambda: "another")
+    assert call(tmp_path / "out", *small) == 0
+    assert sum(computed) == first * (1 if believed else 2)
 
 
 def test_blocks_of_any_size_make_the_same_bytes(complete, tmp_path, small_blocks):

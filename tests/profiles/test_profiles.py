@@ -587,6 +587,25 @@ def test_checksums_of_the_shipped_data():
     assert listed == shipped
 
 
+def test_a_shipped_profile_is_found_by_its_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = load_profile(DATA / "profiles" / "v100.json")
+    assert load_profile("v100") == load_profile(pathlib.Path("v100")) == shipped
+    for name in ("a100", "V100"):
+        with pytest.raises(ProfileError, match=f"'{name}', .* shipped: v100$"):
+            load_profile(name)
+    for path in ("v100.json", "./v100", "folder/v100", ""):
+        with pytest.raises(OSError):
+            load_profile(path)
+
+
+def test_a_file_comes_before_a_shipped_profile_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = Profile.from_dict(document())
+    save_profile("v100", own)
+    assert load_profile("v100") == own
+
+
 def test_published_profiles_are_read(shared):
     rtx = [
         load_profile(shared / path)

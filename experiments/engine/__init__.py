@@ -1,0 +1,1 @@
+"""From points to stored results: what has to be computed, in which order, and what is kept."""
