@@ -23,7 +23,7 @@ dropped and kept in each group, and the bytes of weights to load.
 
 from __future__ import annotations
 
-from experiments import evaluate as experiment
+from experiments.tools import evaluate as experiment
 
 CONFIG = experiment.Config(
     placement=("data/examples/placement.json",),

@@ -31,7 +31,7 @@ and its figure): 8 are, of these, the fewest that reach 99 %.
 
 from __future__ import annotations
 
-from experiments import quickstart as experiment
+from experiments.tools import quickstart as experiment
 
 CONFIG = experiment.Config(
     requests="data/examples/requests.csv",

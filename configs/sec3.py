@@ -29,8 +29,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec3 as experiment
-from experiments.sec3.config import GROUPS, Runs, RunsAtRate, Sweep, SweepAtRate
+from experiments.paper import sec3 as experiment
+from experiments.paper.sec3.config import GROUPS, Runs, RunsAtRate, Sweep, SweepAtRate
 
 
 def _spaced(first: float, last: float, num: int = 20) -> tuple[float, ...]:

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_2 as experiment
+from experiments.paper import sec6_2 as experiment
 
 CONFIG = experiment.Config(
     columns=tuple(experiment.COLUMNS),

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_3 as experiment
+from experiments.paper import sec6_3 as experiment
 
 CONFIG = experiment.Config(
     model_types=("bert-103.5b",) * 4,

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_4 as experiment
+from experiments.paper import sec6_4 as experiment
 
 CONFIG = experiment.Config(
     trace="maf1_like",

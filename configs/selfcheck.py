@@ -19,7 +19,7 @@ meet the same traffic, so their differences go together.
 
 from __future__ import annotations
 
-from experiments import selfcheck as experiment
+from experiments.tools import selfcheck as experiment
 
 CONFIG = experiment.Config()
 

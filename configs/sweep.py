@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sweep as experiment
+from experiments.tools import sweep as experiment
 
 CONFIG = experiment.Config(
     policies=("sr-greedy", "mp-search"),

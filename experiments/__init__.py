@@ -11,6 +11,6 @@ __all__ = ["Results", "run"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'experiments' has no attribute {name!r}")
-    from experiments import entry
+    from experiments import experiment
 
-    return getattr(entry, name)
+    return getattr(experiment, name)
