@@ -22,7 +22,7 @@ def main(argv: Sequence[str], start: float) -> int:
     try:
         command = command_line.parse(argv)
         if command.clean:
-            print(folder.clean(command.out_dir, command.name, command.experiment.FILES))
+            print(folder.clean(command.out_dir, command.name, command.experiment.files))
         else:
             execute(command, argv, Stopwatch(start))
     except command_line.HelpAsked as help_text:

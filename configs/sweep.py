@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments.tools import sweep as experiment
+from experiments.tools import sweep
 
-CONFIG = experiment.Config(
+EXPERIMENT = sweep.EXPERIMENT
+CONFIG = sweep.Config(
     policies=("sr-greedy", "mp-search"),
     num_devices=(4, 8, 16),
     rates=(4.0, 8.0),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from absl import flags
 
+from experiments.cli import configs
 from experiments.cli.flags import define_flags, from_flags
 from experiments.engine.fields import describe, render, walk
-from experiments.engine.files import ROOT
+from experiments.experiment import Runnable
 
 USAGE = """\
 usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION ...]
@@ -38,9 +35,9 @@ class HelpAsked(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to do: an experiment (module with `execute`, `draw`, `FILES`), its config, options."""
+    """What to do: an experiment or a tool, its config, the config's name, options."""
 
-    experiment: ModuleType
+    experiment: Runnable
     config: Any
     name: str
     out_dir: Path
@@ -59,28 +56,27 @@ def parse(argv: Sequence[str]) -> Command:
     if first["config"].value is None:
         if first["help"].value:
             raise HelpAsked(f"{USAGE}\nConfigs:\n{_list_configs()}")
-        raise CommandLineError(f"which --config? known: {', '.join(_summaries())}")
-    name, _, variant = first["config"].value.partition(":")
-    _choose("config", name, _summaries())
-    module = importlib.import_module(f"configs.{name}")
-    default: Any = module.CONFIG
-    if variant:
-        default = module.VARIANTS[_choose(f"variant of {name}", variant, module.VARIANTS)]
+        raise CommandLineError(f"which --config? known: {', '.join(configs.summaries())}")
+    try:
+        loaded = configs.load(first["config"].value)
+    except configs.UnknownConfigError as error:
+        raise CommandLineError(str(error)) from None
     if first["help"].value:
-        raise HelpAsked(f"{module.__doc__}\n{_list_fields(default, module.VARIANTS)}")
+        raise HelpAsked(f"{loaded.doc}\n{_list_fields(loaded.default, loaded.variants)}")
     values = _flags()
-    define_flags(default, values)
+    define_flags(loaded.default, values)
     _, *rest = values(argv)
     if rest:
         raise CommandLineError(
             f"what is {rest[0]!r}? an option is written --name=value, a list 1,2,3"
         )
-    out_dir = values["out_dir"].value or f"results/{name}" + (f"-{variant}" if variant else "")
-    config = from_flags(default, values)
+    default_dir = "-".join(filter(None, (loaded.name, loaded.variant)))
+    out_dir = Path(values["out_dir"].value or f"results/{default_dir}")
+    config = from_flags(loaded.default, values)
     options = {name: bool(values[name].value) for name in ("plot_only", "clean")}
     if all(options.values()):
         raise CommandLineError("--plot_only needs the tables that --clean deletes")
-    return Command(module.experiment, config, name, Path(out_dir), **options)
+    return Command(loaded.experiment, config, loaded.name, out_dir, **options)
 
 
 def _flags() -> flags.FlagValues:
@@ -94,24 +90,8 @@ def _flags() -> flags.FlagValues:
     return values
 
 
-def _choose(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    if name in known:
-        return name
-    nearest = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise CommandLineError(f"unknown {what} {name!r}; {hint}known: {', '.join(known) or 'none'}")
-
-
-def _summaries() -> dict[str, str]:
-    """Every config with the first line of its docstring, read without importing it."""
-    files = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
-    docs = {path.stem: ast.get_docstring(ast.parse(path.read_text())) or "" for path in files}
-    return {name: doc.partition("\n")[0] for name, doc in docs.items()}
-
-
 def _list_configs() -> str:
-    summaries = _summaries()
+    summaries = configs.summaries()
     width = max(map(len, summaries))
     return "\n".join(f"  {name:{width}}  {summary}" for name, summary in summaries.items())
 

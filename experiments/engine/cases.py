@@ -23,7 +23,7 @@ from beta_jax.simulator import SIMULATOR_VERSION, Outcome, simulate
 from experiments.engine import forecast
 from experiments.engine.files import input_path
 from experiments.engine.inputs import InputMaker, Inputs
-from experiments.engine.points import FILES, Replayed, Service
+from experiments.engine.scenarios import FILES, Replayed, Service
 from experiments.engine.store import Record, Store, digest
 from experiments.engine.timing import Stopwatch
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.engine.points import Service
+from experiments.engine.scenarios import Service
 
 BASE_BYTES, BYTES_PER_REQUEST, BYTES_PER_OUTCOME = 0.3e9, 80, 120
 """Of a process that has compiled; of the longest workload; of what is simulated at once.

@@ -16,7 +16,7 @@ from beta_jax.types import GB, Cluster, Model, Workload
 from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
-from experiments.engine.points import Replayed, Scenario, Service
+from experiments.engine.scenarios import Replayed, Scenario, Service
 
 
 class Inputs(NamedTuple):

@@ -10,15 +10,15 @@ from beta_jax.placement.hosting import require_placed
 from beta_jax.search import find_policy
 from experiments.engine.cases import Cases
 from experiments.engine.inputs import InputMaker, seeds_apart
-from experiments.engine.points import Point, Replications, Service
+from experiments.engine.points import Place, Point, PointResult, Replications
+from experiments.engine.scenarios import Service
 from experiments.engine.store import Store
 from experiments.engine.timing import Stopwatch
-from experiments.report.results import PointResult, Results
 
 
 def run_points(
     points: Iterable[Point], plan: Replications, store: Store, stopwatch: Stopwatch
-) -> Results:
+) -> list[PointResult]:
     """Place and simulate every point, equal ones once, except what the store has already.
 
     Replication i of every policy meets the same traffic. Raises what the library raises for bad
@@ -75,7 +75,7 @@ def run_points(
         any(record["hosts_any"] for record in records),
         [warning for record in records for warning in record["warnings"]],
     )
-    return Results(results, plan)
+    return results
 
 
 def _replications(base: Service, seeds: int, inputs: InputMaker) -> list[Service]:
@@ -85,7 +85,7 @@ def _replications(base: Service, seeds: int, inputs: InputMaker) -> list[Service
 
 def _by_place(points: Iterable[Point]) -> list[list[Point]]:
     """The points that are compared: those drawn at the same x of a panel."""
-    places: dict[tuple[str, str, float], list[Point]] = {}
+    places: dict[Place, list[Point]] = {}
     for point in points:
-        places.setdefault((point.panel, point.x_name, point.x), []).append(point)
+        places.setdefault(point.place, []).append(point)
     return list(places.values())

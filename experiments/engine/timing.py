@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Iterator
 
 
@@ -42,9 +43,15 @@ class Stopwatch:
             yield
             import jax.monitoring
 
-            jax.monitoring.register_event_duration_secs_listener(self._listen)
+            own = weakref.WeakMethod(self._listen)  # JAX keeps what it is given for good
 
-    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
+            def listen(event: str, duration_secs: float, **_: str | int) -> None:
+                if (method := own()) is not None:
+                    method(event, duration_secs)
+
+            jax.monitoring.register_event_duration_secs_listener(listen)
+
+    def _listen(self, event: str, duration_secs: float) -> None:
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
             self._compiling.append((now - duration_secs, now))

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-from experiments import experiment as entry
-from experiments.engine.points import Point, Replications, Scenario, scenario_of, sweep
-from experiments.engine.timing import Stopwatch
-from experiments.report import figures, tables
+from experiments.engine.points import Point, Replications, sweep
+from experiments.engine.scenarios import Scenario, scenario_of
+from experiments.experiment import Experiment, Plot
 from experiments.report.figures import Panel
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FILES = (*entry.FILES, "large_model_exp.pdf", "large_model_exp.png")
 PANELS = (
-    Panel("rate", "Total rate (requests/s)", y_min=60, first=max),
-    Panel("cv", "CV of the gaps between arrivals", y_min=60, first=max),
-    Panel("slo", "SLO scale (x single-device latency)", y_min=0, first=min),
+    Panel("rate", "rate_rps", y_min=60),
+    Panel("cv", "cv", y_min=60),
+    Panel("slo", "slo_scale"),
 )
 
 
@@ -43,15 +36,4 @@ def points(config: Config) -> list[Point]:
     ]
 
 
-def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
-    """Run all points, store them, print their attainment and write the tables."""
-    entry.execute(points(config), config, directory, stopwatch)
-
-
-def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    return figures.curves_figure(rows, PANELS)
-
-
-def draw(directory: Path) -> list[Path]:
-    rows = tables.read_csv(directory / "table.csv", figures.COLUMNS)
-    return figures.save(figure(rows), directory / "large_model_exp")
+EXPERIMENT = Experiment(points=points, plots=[Plot(stem="large_model_exp", panels=PANELS)])

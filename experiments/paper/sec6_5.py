@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from experiments import experiment as entry
-from experiments.engine.points import Point, Replications, Scenario, scenario_of, sweep
-from experiments.engine.timing import Stopwatch
-from experiments.report import figures, tables
-from experiments.report.figures import Panel
+from experiments.engine.points import Point, Replications, sweep
+from experiments.engine.scenarios import Scenario, scenario_of
+from experiments.experiment import Experiment, Plot
+from experiments.report.figures import GROUPED, Panel
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FILES = (*entry.FILES, "ablation.pdf", "ablation.png")
-PANELS = (
-    Panel("rate", "Total rate (requests/s)", y_min=60, first=max),
-    Panel("cv", "CV of the gaps between arrivals", y_min=60, first=max),
-)
+PANELS = (Panel("rate", "rate_rps", y_min=60), Panel("cv", "cv", y_min=60))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,13 +29,9 @@ class Config(Replications, Scenario):
 
 def points(config: Config) -> list[Point]:
     base, policies = scenario_of(config), config.policies
-    swept = [
-        *sweep("rate", base, "rate_rps", config.rates, policies),
-        *sweep("cv", base, "cv", config.cvs, policies),
-    ]
-    if config.train == "test":
-        return swept
-    return [_trained_afresh(point) for point in swept]
+    rates = sweep("rate", base, "rate_rps", config.rates, policies)
+    found = [*rates, *sweep("cv", base, "cv", config.cvs, policies)]
+    return found if config.train == "test" else [*map(_trained_afresh, found)]
 
 
 def _trained_afresh(point: Point) -> Point:
@@ -55,15 +41,5 @@ def _trained_afresh(point: Point) -> Point:
     return dataclasses.replace(point, scenario=scenario)
 
 
-def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
-    """Run all points, store them, print their attainment and write the tables."""
-    entry.execute(points(config), config, directory, stopwatch)
-
-
-def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    return figures.curves_figure(rows, PANELS, names={"mp-search-sep": figures.GROUPED})
-
-
-def draw(directory: Path) -> list[Path]:
-    rows = tables.read_csv(directory / "table.csv", figures.COLUMNS)
-    return figures.save(figure(rows), directory / "ablation")
+ABLATION = Plot(stem="ablation", panels=PANELS, names={"mp-search-sep": GROUPED})
+EXPERIMENT = Experiment(points=points, plots=[ABLATION])

@@ -8,14 +8,17 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beta_jax.analysis.statistics import Interval, mean_interval
-from experiments.engine import files
+from experiments.engine.files import write
+from experiments.report.axes import axis
+from experiments.report.tables import Columns, Row, truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,21 +48,24 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # letters, not outlines: text in the PDF can be searched and edited
 }
 
-COLUMNS = ("panel", "x", "policy", "slo_attainment", "latency_mean_s", "trained_on_test")
-"""What a table must have to be drawn; further rows of a point are its replications."""
+COLUMNS: Columns = {
+    **{"panel": str, "x_name": str, "x": float, "policy": str, "replication": int},
+    **{"slo_attainment": float, "latency_mean_s": float, "trained_on_test": truth},
+}
+"""What a table must have to be drawn; rows of one point and replication count as their mean."""
+KINDS = ("pdf", "png")
+"""Of files that a figure is written to."""
 COLUMNS_PER_ROW = 4
 CHARACTERS_PER_INCH = 19
 """Of the small print below a figure."""
-Row = Mapping[str, Any]
 
 
 class Panel(NamedTuple):
-    """How a sweep is drawn. `name` selects its rows, `first` the x that reaches the goal first."""
+    """How a sweep is drawn. `name` selects its rows, `x_name` is the field that is swept."""
 
     name: str
-    x_label: str
-    y_min: float
-    first: Callable[[Sequence[float]], float]
+    x_name: str
+    y_min: float = 0.0
     title: str = ""
 
 
@@ -117,12 +123,14 @@ def curves_figure(
 ) -> Figure:
     """A quantity against one swept parameter per panel, a curve per policy.
 
-    rows: see `COLUMNS`, numbers or text; panels without rows are left out. names: what this figure
-    calls a policy, where it differs from `display_name`. colours: of curves by their name, where
-    they have one of their own. notes: what else its reader must know. Bands are 95 % intervals of
-    the mean over replications. A dotted line marks where a policy first reaches 99 %.
+    rows: see `COLUMNS`; rows of no panel, and panels without rows, are left out. names: what this
+    figure calls a policy, where it differs from `display_name`. colours: of curves by their name,
+    where they have one of their own. notes: what else its reader must know. Bands are 95 %
+    intervals of the mean over replications. A dotted line marks where a policy first reaches 99 %.
     """
-    panels = [panel for panel in panels if any(row["panel"] == panel.name for row in rows)]
+    drawn = {row["panel"] for row in rows}
+    panels = [panel for panel in panels if panel.name in drawn]
+    rows = [row for row in rows if row["panel"] in {panel.name for panel in panels}]
     labels = _labels(rows, names)
     styles = {label: index for index, label in enumerate(dict.fromkeys(labels.values()))}
     num_rows = math.ceil(len(panels) / columns_per_row)
@@ -174,12 +182,14 @@ def _labels(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
-    values: dict[float, list[float]] = {}
+    values: dict[float, dict[int, list[float]]] = {}
     for row in rows:
         if row["policy"] == policy:
-            value = quantity.factor * float(row[quantity.column])
-            values.setdefault(float(row["x"]), []).append(value)
-    return [Mark(x, mean_interval(values[x])) for x in sorted(values)]
+            replications = values.setdefault(float(row["x"]), {})
+            value = quantity.factor * row[quantity.column]
+            replications.setdefault(row["replication"], []).append(value)
+    means = {x: [*map(fmean, replications.values())] for x, replications in values.items()}
+    return [Mark(x, mean_interval(means[x])) for x in sorted(means)]
 
 
 def _draw_panel(
@@ -213,7 +223,7 @@ def _draw_panel(
         if quantity.goal is not None:
             good = [mark.x for mark in curve if mark.y.mean >= quantity.goal]
             if good:
-                reached.setdefault(panel.first(good), []).append(colour)
+                reached.setdefault(axis(panel.x_name).hardest(good), []).append(colour)
     for goal_x, together in reached.items():
         for turn, colour in enumerate(together):  # the dots of lines at the same x take turns
             dots = (3 * turn, (1.5, 3 * len(together) - 1.5))
@@ -224,20 +234,21 @@ def _draw_panel(
         from matplotlib.ticker import MaxNLocator
 
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    axes.set_xlabel(panel.x_label)
+    axes.set_xlabel(axis(panel.x_name).label)
     axes.set_title(panel.title, fontsize="medium")
     return bool(reached)
 
 
 def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
     """What a reader of the picture alone must know."""
-    replications = Counter((row["panel"], row["x"], row["policy"]) for row in rows).values()
+    runs = {(row["panel"], row["x"], row["policy"], row["replication"]) for row in rows}
+    replications = Counter(run[:-1] for run in runs).values()
     fewest, most = min(replications), max(replications)
     notes = []
     if most > 1:
         span = str(most) if fewest == most else f"{fewest} to {most}"
         notes.append(f"bands: 95 % intervals of the mean of {span} seeds")
-    trained = {row["policy"] for row in rows if str(row["trained_on_test"]) == "True"}
+    trained = {row["policy"] for row in rows if row["trained_on_test"]}
     if trained:
         who = dict.fromkeys(label for policy, label in labels.items() if policy in trained)
         only = len(who) < len({*labels.values()})
@@ -273,9 +284,9 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write PDF and PNG, without the dates that would make equal pictures differ."""
     paths = []
-    for kind, stamp in (("pdf", "CreationDate"), ("png", "Software")):
+    for kind, stamp in zip(KINDS, ("CreationDate", "Software"), strict=True):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
         paths.append(stem.with_name(f"{stem.name}.{kind}"))  # a stem may have dots of its own
-        files.write(paths[-1], buffer.getvalue())
+        write(paths[-1], buffer.getvalue())
     return paths

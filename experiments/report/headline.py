@@ -16,22 +16,15 @@ from typing import NamedTuple
 import numpy as np
 
 from beta_jax.analysis.statistics import mean_interval
-from experiments.engine import files
 from experiments.engine.fields import render
+from experiments.engine.files import write
 from experiments.report import figures, tables
-from experiments.report.results import Results, Row
+from experiments.report.axes import axis
+from experiments.report.results import Results
+from experiments.report.tables import Row
 
 FILE = "headline.csv"
 GOAL = figures.GOAL_PERCENT / 100
-BETTER = {
-    "num_devices": "fewer devices",
-    "rate_scale": "higher rate",
-    "rate_rps": "higher rate",
-    "cv_scale": "higher CV",
-    "cv": "higher CV",
-    "slo_scale": "tighter SLO",
-}
-"""What is better about a swept value that is harder."""
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "=", ">=", "<=", "?"
 
 COLUMNS = (
@@ -106,11 +99,11 @@ def average(factors: Sequence[Factor]) -> tuple[Factor, float, float]:
     )
 
 
-def headline(results: Results, first: Mapping[str, First]) -> list[Row]:
+def headline(results: Results) -> list[Row]:
     """A row per panel and baseline: where it and Beta reach 99 %, and by what factor.
 
-    first: `min` or `max` for every swept field; others are left out. Where several policies are
-    Beta, the last is. Where replications differ in number, the fewest count.
+    Where several policies are Beta, the last is. Where replications differ in number, the fewest
+    count.
     """
     samples: dict[tuple[str, str], dict[str, dict[float, Sequence[float]]]] = {}
     for (panel, x_name, x), policies in results.samples("slo_attainment").items():
@@ -119,19 +112,20 @@ def headline(results: Results, first: Mapping[str, First]) -> list[Row]:
     rows = []
     for (panel, x_name), curves in samples.items():
         beta = [policy for policy in curves if figures.display_name(policy) in figures.BETA]
-        if not beta or x_name not in first:
+        if not beta:
             continue
+        of = axis(x_name)
         own = _replications(curves[beta[-1]])
         for policy in (policy for policy in curves if policy not in beta):
             other = _replications(curves[policy])
             pairs = list(zip(own, other, strict=False))
-            mean, low, high = average([compare(*pair, first[x_name]) for pair in pairs])
+            mean, low, high = average([compare(*pair, of.hardest) for pair in pairs])
             reached = [
-                reach({x: sum(v) / len(v) for x, v in curves[each].items()}, first[x_name])
+                reach({x: sum(v) / len(v) for x, v in curves[each].items()}, of.hardest)
                 for each in (beta[-1], policy)
             ]
             rows.append(
-                {"panel": panel, "x_name": x_name, "better": BETTER.get(x_name, x_name)}
+                {"panel": panel, "x_name": x_name, "better": of.better}
                 | {"policy": beta[-1], "reaches_at": reached[0]}
                 | {"other": policy, "other_reaches_at": reached[1], "bound": mean.bound}
                 | {"factor": mean.value, "low": low, "high": high, "seeds": len(pairs)}
@@ -146,10 +140,10 @@ def _replications(samples: Mapping[float, Sequence[float]]) -> list[dict[float, 
     ]
 
 
-def report(results: Results, first: Mapping[str, First], directory: Path) -> None:
+def report(results: Results, directory: Path) -> None:
     """Write `FILE` and print it."""
-    rows = headline(results, first)
-    files.write(directory / FILE, tables.to_csv(rows, COLUMNS))
+    rows = headline(results)
+    write(directory / FILE, tables.to_csv(rows, COLUMNS))
     if not rows:
         print(f"\n{FILE} is empty: it compares mp-search or mp-search-sep with other policies")
         return

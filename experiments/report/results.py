@@ -8,20 +8,19 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from beta_jax.analysis.statistics import CONFIDENCE, judge, looks, mean_interval, paired_difference
-from experiments.engine import fields, files
-from experiments.engine.points import Point, Replications, Service
+from experiments.engine.fields import render, walk
+from experiments.engine.files import write, write_json
+from experiments.engine.points import Place, PointResult, Replications
 from experiments.report import tables
+from experiments.report.tables import Row
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-Row = dict[str, Any]
-Place = tuple[str, str, float]
-"""Where in a figure: panel, what is along x, and x."""
 FILES = ("table.csv", "intervals.csv", "differences.csv", "placements.json")
 TRAINED_ON_TEST = (
     "Placements were trained on the traffic that they are tested on, or on traffic that begins "
@@ -31,30 +30,20 @@ MAX_WARNINGS = 4
 WITH_INTERVAL = ("slo_attainment", "latency_mean_s", "latency_p99_s")
 
 
-class PointResult(NamedTuple):
-    """A replication of a point: its scenario with the seeds used, and what was stored of it."""
-
-    point: Point
-    replication: int
-    scenario: Service
-    record: Mapping[str, Any]
-
-    def row(self) -> Row:
-        """The line in the table: where it is drawn, its numbers, all its parameters."""
-        point, record = self.point, self.record
-        return {
-            "panel": point.panel,
-            "x_name": point.x_name,
-            "x": point.x,
-            "policy": point.policy,
-            "replication": self.replication,
-            **record["metrics"],
-            "placement": record["layout"],
-            "train_score": record["train_score"],
-            "num_simulations": record["num_simulations"],
-            "trained_on_test": self.scenario.trained_on_test,
-            **{leaf.name: fields.render(leaf.value) for leaf in fields.walk(self.scenario, "")},
-        }
+def to_row(result: PointResult) -> Row:
+    """The line of a result in a table: where it is drawn, its numbers, all its parameters."""
+    point, record = result.point, result.record
+    return {
+        **point.place._asdict(),
+        "policy": point.policy,
+        "replication": result.replication,
+        **record["metrics"],
+        "placement": record["layout"],
+        "train_score": record["train_score"],
+        "num_simulations": record["num_simulations"],
+        "trained_on_test": result.scenario.trained_on_test,
+        **{leaf.name: render(leaf.value) for leaf in walk(result.scenario, "")},
+    }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,12 +55,12 @@ class Results:
 
     results: Sequence[PointResult]
     plan: Replications
-    figure: Callable[[Sequence[Mapping[str, Any]]], Figure] | None = None
+    figure: Callable[[Sequence[Row]], Figure] | None = None
 
     @property
     def rows(self) -> list[Row]:
         """A row per point and replication: metrics, placement, all parameters."""
-        return [result.row() for result in self.results]
+        return [to_row(result) for result in self.results]
 
     @property
     def warnings(self) -> list[str]:
@@ -102,7 +91,7 @@ class Results:
         """
         found: dict[Place, dict[str, dict[int, list[float]]]] = {}
         for point, replication, _, record in self.results:
-            policies = found.setdefault((point.panel, point.x_name, point.x), {})
+            policies = found.setdefault(point.place, {})
             values = policies.setdefault(point.policy, {}).setdefault(replication, [])
             values.append(record["metrics"][metric])
         return {
@@ -119,7 +108,7 @@ class Results:
         rows = []
         for place, policies in samples[WITH_INTERVAL[0]].items():
             for policy, values in policies.items():
-                row = _place(place) | {"policy": policy, "seeds": len(values)}
+                row = place._asdict() | {"policy": policy, "seeds": len(values)}
                 for metric, of in samples.items():
                     interval = mean_interval(of[place][policy])
                     row |= {
@@ -137,7 +126,7 @@ class Results:
         which all verdicts together are right in 95 % of runs, although looked at several times.
         """
         return [
-            _place(place) | {"policy": a, "other": b} | self._difference(policies, a, b)
+            place._asdict() | {"policy": a, "other": b} | self._difference(policies, a, b)
             for place, policies in self.samples("slo_attainment").items()
             for a, b in itertools.combinations(reversed(policies), 2)
         ]
@@ -166,15 +155,15 @@ class Results:
         """Write `FILES`; equal results make equal bytes."""
         contents = (self.rows, self.intervals(), self.differences())
         for name, rows in zip(FILES, contents, strict=False):
-            files.write(directory / name, tables.to_csv(rows))
+            write(directory / name, tables.to_csv(rows))
         documents = [
-            {"panel": point.panel, "x": fields.render(point.x), "policy": point.policy}
+            {"panel": point.panel, "x": render(point.x), "policy": point.policy}
             | {"replication": replication}
             | record["placement"]
             | {"warnings": record["warnings"]}
             for point, replication, _, record in self.results
         ]
-        files.write_json(directory / FILES[-1], documents)
+        write_json(directory / FILES[-1], documents)
 
     def report(self) -> None:
         """Print a table per panel, what is decided, and warnings."""
@@ -209,13 +198,9 @@ class Results:
                 first, second = sorted(policies, key=lambda p: -sum(policies[p]))[:2]
                 found = self._difference(policies, first, second, of_all=True)
                 best.append(
-                    {"panel": panel, "where": f"{x_name}={fields.render(x)}"}
+                    {"panel": panel, "where": f"{x_name}={render(x)}"}
                     | {"best": first, "next": second}
                     | {name: 100 * found[name] for name in ("difference", "low", "high")}
                     | {"verdict": found["verdict"]}
                 )
         return best
-
-
-def _place(place: Place) -> Row:
-    return dict(zip(("panel", "x_name", "x"), place, strict=True))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
+"""A line of a table, by column."""
+Columns = Mapping[str, Callable[[str], Any]]
+"""What reads the text of each column, such as `float`."""
 
 
 class ResultsError(ValueError):
@@ -27,8 +30,11 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
     return buffer.getvalue()
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV, as text. Raises ResultsError unless it has rows and these columns."""
+def read_csv(path: Path, columns: Columns) -> list[Row]:
+    """The rows of a CSV. Raises ResultsError unless it has rows and these columns.
+
+    Of columns beyond them the text is kept.
+    """
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
@@ -40,7 +46,15 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     missing = [column for column in columns if column not in present]
     if missing or not rows:
         raise ResultsError(f"{path} has no {'column ' + ', '.join(missing) if missing else 'rows'}")
-    return rows
+    try:
+        return [row | {name: read(row[name]) for name, read in columns.items()} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"{path}: {error}") from None
+
+
+def truth(text: str) -> bool:
+    """Whether `to_csv` wrote this of True; what is not known, it writes as nothing."""
+    return text == "True"
 
 
 def to_text(rows: Sequence[Row]) -> str:
@@ -64,12 +78,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def pivot(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def pivot(rows: Sequence[Row]) -> list[Row]:
     """The rows of one panel as a line per x and a column per policy, attainment in %.
 
     With its half interval, where rows have one.
     """
-    lines: dict[Any, dict[str, Any]] = {}
+    lines: dict[float, Row] = {}
     for row in rows:
         line = lines.setdefault(row["x"], {row["x_name"]: row["x"]})
         line[row["policy"]] = mean = 100 * row["slo_attainment"]

@@ -15,6 +15,7 @@ from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
 from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
 from experiments.report import tables
 from experiments.tools import service_figures
 
@@ -101,3 +102,6 @@ def _check_timeline(between_s: tuple[float, ...], workload: Workload) -> None:
 
 def draw(directory: Path) -> list[Path]:
     return service_figures.draw(directory, "evaluate")
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

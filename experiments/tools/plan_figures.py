@@ -25,7 +25,7 @@ def draw_history(table: Path, stem: Path) -> list[Path]:
     table: CSV with policy, num_simulations, best_score. Writes `stem`.pdf and .png; raises
     ResultsError, OSError.
     """
-    rows = tables.read_csv(table, ("policy", "num_simulations", "best_score"))
+    rows = tables.read_csv(table, {"policy": str, "num_simulations": int, "best_score": float})
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     with figures.style():
         figure = figures.new_figure(4.8, 2.8)
@@ -33,13 +33,13 @@ def draw_history(table: Path, stem: Path) -> list[Path]:
         for policy, colour in figures.colours_of(policies).items():
             own = [row for row in rows if row["policy"] == policy]
             axes.step(
-                [float(row["num_simulations"]) for row in own],
-                [100 * float(row["best_score"]) for row in own],
+                [row["num_simulations"] for row in own],
+                [100 * row["best_score"] for row in own],
                 where="post",
                 color=colour,
                 label=policy,
             )
-        best = [100 * float(row["best_score"]) for row in rows]
+        best = [100 * row["best_score"] for row in rows]
         low, high = min(*best, max(best) - 1), max(best)  # less than 1 % looks like little
         axes.set(xscale="log", xlabel="Simulations", ylabel="Best training score (%)")
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
@@ -55,16 +55,17 @@ def draw_devices(table: Path, stem: Path) -> list[Path]:
     and .png; raises ResultsError, OSError.
     """
     columns = {"train_attainment": "Training traffic", "test_attainment": "Test traffic"}
-    given = tables.read_csv(table, ("num_devices", "placement", *columns))
+    read = {"num_devices": int, "placement": str} | dict.fromkeys(columns, float)
+    given = tables.read_csv(table, read)
     if all(row["train_attainment"] == row["test_attainment"] for row in given):
         columns = {"train_attainment": "Training and test traffic are the same"}
     rows = [
         {"panel": column, "x": row["num_devices"], "policy": row["placement"]}
-        | {figures.ATTAINMENT.column: row[column], "trained_on_test": False}
+        | {figures.ATTAINMENT.column: row[column], "replication": 0, "trained_on_test": False}
         for row in given
         for column in columns
     ]
-    panels = [figures.Panel(column, "Devices", 60, min, title) for column, title in columns.items()]
+    panels = [figures.Panel(column, "num_devices", 60, title) for column, title in columns.items()]
     names = {row["placement"]: row["placement"] for row in given}
     colours = figures.colours_of(list(names))
     return figures.save(figures.curves_figure(rows, panels, names=names, colours=colours), stem)

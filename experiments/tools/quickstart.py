@@ -24,6 +24,7 @@ from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
 from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
 from experiments.report import tables
 from experiments.tools import plan_figures, request_files, service_figures
 from experiments.tools.placement_files import renumbered, require_valid
@@ -275,3 +276,6 @@ def describe_models(
         )
         for model, name in zip(models, names, strict=True)
     )
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

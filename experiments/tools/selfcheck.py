@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from experiments.engine import files
 from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
 from experiments.report import figures, tables
 
 FILES = ("selfcheck.csv", "selfcheck.pdf", "selfcheck.png")
@@ -86,7 +87,7 @@ def passes(row: dict[str, Any]) -> bool:
 
 def draw(directory: Path) -> list[Path]:
     """How far averages are from their exact values, in standard errors, a row each."""
-    columns = ("case", "quantity", "difference_in_se", "verdict")
+    columns = dict.fromkeys(("case", "quantity", "difference_in_se", "verdict"), str)
     table = tables.read_csv(directory / FILES[0], columns)
     rows = [row for row in table if row["difference_in_se"]]
     limit = STANDARD_ERRORS
@@ -113,3 +114,6 @@ def draw(directory: Path) -> list[Path]:
             figure, [grey, "all systems met the same traffic, so differences go together"]
         )
         return figures.save(figure, directory / "selfcheck")
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

@@ -35,8 +35,13 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
     latencies: CSV with placement, latency_s, answered.
     Writes `stem`.pdf and .png; raises ResultsError, OSError.
     """
-    rows = tables.read_csv(models, ("placement", "model", "slo_attainment", "trained_on_test"))
-    quantiles = tables.read_csv(latencies, ("placement", "latency_s", "answered"))
+    rows = tables.read_csv(
+        models,
+        {"placement": str, "model": str, "slo_attainment": float, "trained_on_test": tables.truth},
+    )
+    quantiles = tables.read_csv(
+        latencies, {"placement": str, "latency_s": float, "answered": float}
+    )
     names = list(dict.fromkeys(row["model"] for row in rows))
     placements = list(dict.fromkeys(row["placement"] for row in rows))
     with figures.style():
@@ -46,9 +51,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         left, right = figure.subplots(1, 2)
         height = 0.8 / len(placements)
         for index, (placement, colour) in enumerate(figures.colours_of(placements).items()):
-            shown = {
-                r["model"]: float(r["slo_attainment"]) for r in rows if r["placement"] == placement
-            }
+            shown = {r["model"]: r["slo_attainment"] for r in rows if r["placement"] == placement}
             left.barh(
                 [i + (index - (len(placements) - 1) / 2) * height for i in range(len(names))],
                 [100 * shown[name] for name in names],
@@ -58,8 +61,8 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
             )
             own = [r for r in quantiles if r["placement"] == placement]
             right.plot(
-                [float(r["latency_s"]) for r in own],
-                [100 * float(r["answered"]) for r in own],
+                [r["latency_s"] for r in own],
+                [100 * r["answered"] for r in own],
                 color=colour,
                 linestyle="-" if colour == BETA_COLOUR else "--",
             )
@@ -69,7 +72,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
-        figures.add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] == "True" else [])
+        figures.add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] else [])
         return figures.save(figure, stem)
 
 
@@ -79,7 +82,10 @@ def draw_utilisation(table: Path, stem: Path) -> list[Path]:
     table: CSV with placement, group, from_s, to_s, utilisation (NaN where there is no such group).
     Writes `stem`.pdf and .png; raises ResultsError, OSError.
     """
-    rows = tables.read_csv(table, ("placement", "group", "from_s", "to_s", "utilisation"))
+    rows = tables.read_csv(
+        table,
+        {"placement": str, "group": int, "from_s": float, "to_s": float, "utilisation": float},
+    )
     placements = list(dict.fromkeys(row["placement"] for row in rows))
     own = {name: [row for row in rows if row["placement"] == name] for name in placements}
     heights = [len({row["group"] for row in own[name]}) for name in placements]
@@ -88,11 +94,10 @@ def draw_utilisation(table: Path, stem: Path) -> list[Path]:
         figure = figures.new_figure(8.0, sum(inches) + 0.65 * len(placements) + 0.5)
         grid = figure.subplots(len(placements), 1, squeeze=False, height_ratios=inches)
         for axes, name, height in zip(grid[:, 0], placements, heights, strict=True):
-            values = [100 * float(row["utilisation"]) for row in own[name]]
+            values = [100 * row["utilisation"] for row in own[name]]
             width = len(values) // height
             image = axes.pcolormesh(
-                [float(row["from_s"]) for row in own[name][:width]]
-                + [float(own[name][width - 1]["to_s"])],
+                [row["from_s"] for row in own[name][:width]] + [own[name][width - 1]["to_s"]],
                 [group - 0.5 for group in range(height + 1)],
                 [values[i * width : (i + 1) * width] for i in range(height)],
                 cmap="viridis",

@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from beta_jax.types import Rules
-from experiments import experiment as entry
 from experiments.engine import fields
 from experiments.engine.files import input_path
 from experiments.engine.model_files import read_models, shares
-from experiments.engine.points import Point, Replications, Scenario
-from experiments.engine.timing import Stopwatch
-from experiments.report import figures, tables
-from experiments.report.figures import ATTAINMENT, LATENCY, Panel, Quantity
+from experiments.engine.points import Point, Replications
+from experiments.engine.scenarios import Scenario
+from experiments.experiment import Experiment, Plot
+from experiments.report.figures import LATENCY
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FILES = (*entry.FILES, "attainment.pdf", "attainment.png", "latency.pdf", "latency.png")
 AXES = {
     "num_devices": "num_devices",
     "rates": "rate_rps",
@@ -36,17 +30,6 @@ AXES = {
 }
 """Axes of `Config`, and the field of a scenario that each sets (`num_models`: the types)."""
 TEXT_AXES = ("profile", "splits", "processes")
-EASIEST = {"num_devices": min, "memory_gib": min, "slo_scale": min}
-"""Which x reaches a goal first, where that is not the largest."""
-LABELS = {
-    "num_devices": "Devices",
-    "rate_rps": "Total rate (requests/s)",
-    "cv": "CV of the gaps between arrivals",
-    "slo_scale": "SLO scale (x single-device latency)",
-    "num_models": "Models",
-    "memory_gib": "Memory of a device (GiB)",
-    "duration_s": "Length of the traffic (s)",
-}
 
 
 class SweepError(ValueError):
@@ -184,22 +167,5 @@ def _scenario(config: Config, values: Mapping[str, Any]) -> Scenario:
     )
 
 
-def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
-    """Run all points, store them, print their attainment and write the tables."""
-    entry.execute(points(config), config, directory, stopwatch)
-
-
-def figure(rows: Sequence[Mapping[str, Any]], quantity: Quantity = ATTAINMENT) -> Figure:
-    panels = [
-        Panel(name, LABELS[x_name], 0, EASIEST.get(x_name, max), title=name)
-        for name, x_name in dict.fromkeys((row["panel"], row["x_name"]) for row in rows)
-    ]
-    return figures.curves_figure(rows, panels, quantity)
-
-
-def draw(directory: Path) -> list[Path]:
-    rows = tables.read_csv(directory / "table.csv", ("x_name", *figures.COLUMNS))
-    return [
-        *figures.save(figure(rows), directory / "attainment"),
-        *figures.save(figure(rows, LATENCY), directory / "latency"),
-    ]
+PLOTS = (Plot(stem="attainment"), Plot(stem="latency", quantity=LATENCY))
+EXPERIMENT = Experiment(points=points, plots=PLOTS)

@@ -12,6 +12,7 @@ import numpy as np
 from beta_jax import traces
 from experiments.engine import files
 from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
 
 FILES = ("trace_report.csv", "statistics.npz", "trace_report.pdf", "trace_report.png")
 
@@ -56,3 +57,6 @@ def draw(directory: Path) -> list[Path]:
     for path in paths:
         traces.draw(statistics, path)
     return paths
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments import experiment as entry
-from experiments.engine import files
+from experiments.engine.files import write
 from experiments.engine.store import FILE
 from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task, open_store
 from experiments.paper.sec3 import figures
 from experiments.paper.sec3.config import Config
 from experiments.report import tables
 
-__all__ = ["FILES", "Config", "draw", "execute"]
-
-FILES = (FILE, *figures.FILES)
+__all__ = ["TASK", "Config"]
 
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Run the panel groups asked for; print their tables and write them."""
     with stopwatch.imports():
         from experiments.paper.sec3 import groups
-    for name, rows in groups.run(config, entry.open_store(directory), stopwatch):
-        files.write(directory / f"{name}.csv", tables.to_csv(rows))
+    for name, rows in groups.run(config, open_store(directory), stopwatch):
+        write(directory / f"{name}.csv", tables.to_csv(rows))
 
 
-def draw(directory: Path) -> list[Path]:
-    return figures.draw(directory)
+TASK = Task(files=(FILE, *figures.FILES), execute=execute, draw=figures.draw)

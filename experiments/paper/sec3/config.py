@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 
 from beta_jax.types import Rules
 
-GROUPS = (
-    "two_models",
-    "memory",
-    "rate",
-    "cv",
-    "slo",
-    "overhead",
-    "decomposition",
-    "partition",
-    "scaling",
-    "theory",
-)
-"""Panel groups in the order of the figures."""
+GROUPS = {
+    "two_models": "Two models on two devices, +- half a 95 % interval; exact: M/D/1",
+    "memory": "Latency (s) against the memory of a device",
+    "rate": "Latency (s) against the total rate",
+    "cv": "Latency (s) against the CV of the gaps between arrivals",
+    "slo": "SLO attainment (%) against the SLO scale",
+    "overhead": "SLO attainment (%) of pipelines with alpha times single-device latency",
+    "decomposition": "Parts of a request's device time (ms)",
+    "partition": "The same (ms) for two cuts of the layers into stages",
+    "scaling": "Latency, throughput and memory of one model",
+    "theory": "Two models on two devices: mean latency in service times, against the load",
+}
+"""Panel groups in the order of the figures, with the titles of their tables."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class SweepAtRate(Sweep, RunsAtRate):
 class Config:
     """The panel groups to run, what they share, and what is their own."""
 
-    groups: Annotated[tuple[str, ...], f"panel groups: {', '.join(GROUPS)}"] = GROUPS
+    groups: Annotated[tuple[str, ...], f"panel groups: {', '.join(GROUPS)}"] = tuple(GROUPS)
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     model_type: Annotated[str, "type of the models in rate, cv, slo, overhead and scaling"]
     base_cv: Annotated[float, "coefficient of variation of the gaps, where it is not swept"]

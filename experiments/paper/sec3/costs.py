@@ -5,7 +5,7 @@ No simulation, so neither the factor on stages nor the fixed time per request is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from beta_jax.profiles import cost_model, stages
@@ -13,11 +13,11 @@ from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, ParallelConfig
 from experiments.engine.files import input_path
 from experiments.paper.sec3.config import Config
+from experiments.report.tables import Row
 
 DEVICES = (1, 2, 4, 8)
 PARTITIONED = ("bert-1.3b", "bert-2.6b")
 PIPELINE, OPERATOR, REPLICATION = "inter-operator", "intra-operator", "replication"
-Row = dict[str, Any]
 
 
 def decomposition(config: Config) -> list[Row]:
@@ -105,3 +105,23 @@ def scaling(config: Config) -> list[Row]:
 
 def _stages(profile: Profile, kind: str, config: ParallelConfig) -> list[float]:
     return profile.stage_latency_s(kind, config).tolist()
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """Of parts, a line per model type, way to cut and number of devices, milliseconds of each."""
+    if "part" not in rows[0]:
+        return [*rows]
+    lines: dict[tuple[Any, ...], Row] = {}
+    columns = {row["part"]: float("nan") for row in rows}
+    for row in rows:
+        known = {name: v for name, v in row.items() if name not in ("part", "seconds")}
+        line = lines.setdefault(tuple(known.values()), known | columns)
+        line[row["part"]] = 1e3 * row["seconds"]
+    return list(lines.values())
+
+
+TABLES: dict[str, Callable[[Config], list[Row]]] = {
+    "decomposition": decomposition,
+    "partition": partition,
+    "scaling": scaling,
+}

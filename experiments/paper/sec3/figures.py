@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.report import figures, tables
 from experiments.report.figures import PARALLEL, Panel, Quantity
+from experiments.report.tables import Columns, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 SIMPLE, REPLICATION = "Simple Placement", "Replication"
 COLOUR = {SIMPLE: figures.COLOURS[0], PARALLEL: figures.BETA_COLOUR}
 EXACT: Any = {"color": "black", "linestyle": ":", "linewidth": 1.3, "zorder": 5}
@@ -30,13 +31,14 @@ STRATEGIES = {
 }
 
 
-def curve(row: Row) -> str:
+MODEL_TYPES = ("bert-1.3b", "bert-2.6b")
+
+
+def curve(policy: str, pipeline_overhead: float | None = None) -> str:
     """The label of a policy in this section."""
-    if row["policy"] in ("sr-uniform", "sr-greedy"):
-        return REPLICATION if row["policy"] == "sr-uniform" else SIMPLE
-    if row.get("pipeline_overhead", "none") != "none":
-        return f"alpha = {float(row['pipeline_overhead']):g}"
-    return PARALLEL
+    if policy in ("sr-uniform", "sr-greedy"):
+        return REPLICATION if policy == "sr-uniform" else SIMPLE
+    return PARALLEL if pipeline_overhead is None else f"alpha = {pipeline_overhead:g}"
 
 
 def latencies(rows: Sequence[Row], means: Sequence[Row]) -> dict[str, Figure]:
@@ -45,7 +47,7 @@ def latencies(rows: Sequence[Row], means: Sequence[Row]) -> dict[str, Figure]:
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
     mean_s = {
-        (row["case"], curve(row)): float(row["latency_mean_s"])
+        (row["case"], curve(row["policy"])): row["latency_mean_s"]
         for row in means
         if row["overheads"] == "on"
     }
@@ -62,12 +64,12 @@ def _latency_figure(
     known_exactly = False
     for label in (SIMPLE, PARALLEL):
         for model, dashes in {"all": "-", "0": "--", "1": "-."}.items():
-            own = [row for row in rows if curve(row) == label and row["model"] == model]
+            own = [row for row in rows if curve(row["policy"]) == label and row["model"] == model]
             if model != "all" and not ("20 %" in case and label == SIMPLE):
                 continue  # equally fast: with equal rates, and always where they are pooled
             axes.plot(
-                [float(row["latency_s"]) for row in own],
-                [100 * float(row["quantile"]) for row in own],
+                [row["latency_s"] for row in own],
+                [100 * row["quantile"] for row in own],
                 color=COLOUR[label],
                 linestyle=dashes,
                 linewidth=2.0 if model == "all" else 1.0,
@@ -77,11 +79,11 @@ def _latency_figure(
                     "1": "its model with 80 %",
                 }[model],
             )
-            exact = [row for row in own if row["quantile_exact"] not in ("", "nan")]
+            exact = [row for row in own if not math.isnan(row["quantile_exact"])]
             if model == "all" and exact:
                 axes.plot(
-                    [float(row["latency_s"]) for row in exact],
-                    [100 * float(row["quantile_exact"]) for row in exact],
+                    [row["latency_s"] for row in exact],
+                    [100 * row["quantile_exact"] for row in exact],
                     label=None if known_exactly else "exact (M/D/1)",
                     **EXACT,
                 )
@@ -109,17 +111,17 @@ def utilisation(rows: Sequence[Row]) -> dict[str, Figure]:
     with figures.style():
         figure = figures.new_figure(5.2, 3.0)
         for axes, label in zip(figure.subplots(2, 1, sharex=True), (SIMPLE, PARALLEL), strict=True):
-            own = [row for row in rows if curve(row) == label]
+            own = [row for row in rows if curve(row["policy"]) == label]
             axes.fill_between(
-                [float(row["time_s"]) for row in own],
-                [100 * float(row["utilisation"]) for row in own],
+                [row["time_s"] for row in own],
+                [100 * row["utilisation"] for row in own],
                 step="post",
                 color=COLOUR[label],
                 linewidth=0,
             )
             axes.set(ylim=(0, 101), yticks=(0, 50, 100))
             axes.set_title(label, fontsize="medium", loc="left")
-        axes.set(xlabel="Time (s)", xlim=(0, max(float(row["time_s"]) for row in rows)))
+        axes.set(xlabel="Time (s)", xlim=(0, max(row["time_s"] for row in rows)))
         figure.supylabel("Cluster utilisation (%)", fontsize="medium")
         return {"illustrative_example_utilization_4": figure}
 
@@ -127,12 +129,12 @@ def utilisation(rows: Sequence[Row]) -> dict[str, Figure]:
 def memory(rows: Sequence[Row]) -> dict[str, Figure]:
     """Figure 4: latency against the memory of a device, for each model type."""
     drawn = {}
-    for number, kind in enumerate(("bert-1.3b", "bert-2.6b"), 1):
+    for number, kind in enumerate(MODEL_TYPES, 1):
         own = _labelled(row for row in rows if row["panel"] == kind)
-        most = max((float(row["x"]) for row in own), default=0)
+        most = max((row["x"] for row in own), default=0)
         # Where every device holds every model, that is what pooling comes to as well.
-        own += [row | {"policy": PARALLEL} for row in own if float(row["x"]) == most]
-        panel = Panel(kind, "Memory of a device (GiB)", 0, max, title=kind)
+        own += [row | {"policy": PARALLEL} for row in own if row["x"] == most]
+        panel = Panel(kind, "memory_gib", title=kind)
         for name, quantity in (("mean", MEAN), ("p99", P99)):
             figure = _curves(own, panel, quantity)
             figure.axes[0].axvline(BUDGET_GIB, color="0.5", linestyle="--", linewidth=1, zorder=1)
@@ -145,7 +147,7 @@ def memory(rows: Sequence[Row]) -> dict[str, Figure]:
 
 def rate(rows: Sequence[Row]) -> dict[str, Figure]:
     """Figure 5: latency against the total rate."""
-    panel = Panel("rate", "Total rate (requests/s)", 0, max)
+    panel = Panel("rate", "rate_rps")
     return {
         "changing_rate_cv_slo_1": _curves(_labelled(rows), panel, MEAN),
         "changing_rate_cv_slo_1.5": _curves(_labelled(rows), panel, P99),
@@ -154,7 +156,7 @@ def rate(rows: Sequence[Row]) -> dict[str, Figure]:
 
 def cv(rows: Sequence[Row]) -> dict[str, Figure]:
     """Figure 6: latency against the burstiness of the traffic."""
-    panel = Panel("cv", "CV of the gaps between arrivals", 0, max)
+    panel = Panel("cv", "cv")
     return {
         "changing_rate_cv_slo_2": _curves(_labelled(rows), panel, MEAN),
         "changing_rate_cv_slo_2.5": _curves(_labelled(rows), panel, P99),
@@ -163,7 +165,7 @@ def cv(rows: Sequence[Row]) -> dict[str, Figure]:
 
 def slo(rows: Sequence[Row]) -> dict[str, Figure]:
     """Figure 7, a: SLO attainment against the SLO."""
-    panel = Panel("slo", "SLO scale (x single-device latency)", 0, min)
+    panel = Panel("slo", "slo_scale")
     return {"changing_rate_cv_slo_3": _curves(_labelled(rows), panel, ATTAINMENT)}
 
 
@@ -172,7 +174,7 @@ def overhead(rows: Sequence[Row]) -> dict[str, Figure]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    panel = Panel("overhead", "SLO scale (x single-device latency)", 0, min)
+    panel = Panel("overhead", "slo_scale")
     own = _labelled(rows)
     alphas = [name for name in dict.fromkeys(row["policy"] for row in own) if name != REPLICATION]
     shades = [0.9 - 0.55 * rank / max(len(alphas) - 1, 1) for rank in range(len(alphas))]
@@ -200,9 +202,9 @@ def _curves(
     )
     exact: dict[str, dict[float, float]] = {}
     for row in rows:
-        value = quantity.factor * float(row[f"{quantity.column}_exact"])
+        value = quantity.factor * row[f"{quantity.column}_exact"]
         if row["panel"] == panel.name and value == value:
-            exact.setdefault(row["policy"], {})[float(row["x"])] = value
+            exact.setdefault(row["policy"], {})[row["x"]] = value
     for points in exact.values():
         x = sorted(points)
         figure.axes[0].plot(x, [points[at] for at in x], **EXACT_POINT)
@@ -211,9 +213,9 @@ def _curves(
     return figure
 
 
-def _labelled(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def _labelled(rows: Iterable[Row]) -> list[Row]:
     """The rows with their curve as the policy, pooling first."""
-    named = [{**row, "policy": curve(row)} for row in rows]
+    named = [row | {"policy": curve(row["policy"], row["pipeline_overhead"])} for row in rows]
     return sorted(named, key=lambda row: row["policy"] == REPLICATION)
 
 
@@ -259,7 +261,7 @@ def _stacked(axes: Axes, rows: Sequence[Row], offset: float = 0.0) -> None:
     devices = list(dict.fromkeys(row["devices"] for row in rows))
     bottom = [0.0] * len(devices)
     for part, colour in PART_COLOURS.items():
-        height = [float(row["seconds"]) for row in rows if row["part"] == part]
+        height = [row["seconds"] for row in rows if row["part"] == part]
         if height:
             known = part.capitalize() in axes.get_legend_handles_labels()[1]
             axes.bar(
@@ -288,8 +290,8 @@ def scaling(rows: Sequence[Row]) -> dict[str, Figure]:
         for index, (strategy, shown) in enumerate(STRATEGIES.items()):
             own = [row for row in rows if row["strategy"] == strategy]
             axes.plot(
-                [int(row["devices"]) for row in own],
-                [float(row[column]) for row in own],
+                [row["devices"] for row in own],
+                [row[column] for row in own],
                 color=figures.BETA_COLOUR if not index else figures.COLOURS[2 - index],
                 marker="os^"[index],
                 markersize=5,
@@ -297,7 +299,7 @@ def scaling(rows: Sequence[Row]) -> dict[str, Figure]:
                 label=shown,
             )
         axes.set(xlabel="Devices", ylabel=label, ylim=(0, 1.45 * axes.get_ylim()[1]))
-        axes.set_xticks([int(row["devices"]) for row in own])
+        axes.set_xticks([row["devices"] for row in own])
         axes.set_title(rows[0]["model_type"], fontsize="medium")
         axes.legend(frameon=False, loc="upper left", fontsize="small")
         drawn[f"model_parallel_{name}"] = figure
@@ -323,7 +325,7 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
         left, right = figure.subplots(1, 2)
         for name in dict.fromkeys(row["curve"] for row in curves):
             own = [row for row in curves if row["curve"] == name]
-            x, y = ([float(row[key]) for row in own] for key in ("load", "value"))
+            x, y = ([row[key] for row in own] for key in ("load", "value"))
             colour = THEORY_COLOURS[name]
             if name in BREAK_EVEN:
                 left.plot(x, y, color=colour, label=BREAK_EVEN[name])
@@ -331,9 +333,9 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
             right.plot(x, y, color=colour, label=name.capitalize())
             points = [row for row in simulated if row["curve"] == name]
             right.errorbar(
-                [float(row["load"]) for row in points],
-                [float(row["latency"]) for row in points],
-                [2 * float(row["standard_error"]) for row in points],
+                [row["load"] for row in points],
+                [row["latency"] for row in points],
+                [2 * row["standard_error"] for row in points],
                 color=colour,
                 marker="o",
                 markersize=4,
@@ -359,66 +361,99 @@ def theory(curves: Sequence[Row], simulated: Sequence[Row]) -> dict[str, Figure]
         return {"queueing_theory": figure}
 
 
-SWEPT = (
-    *("panel", "x", "policy", "pipeline_overhead", "trained_on_test"),
-    *(f"{q.column}{exact}" for q in (MEAN, P99, ATTAINMENT) for exact in ("", "_exact")),
-)
-COLUMNS = {
-    "two_models": ("case", "overheads", "policy", "latency_mean_s"),
-    "two_models_latencies": (
-        *("case", "policy", "model", "quantile", "latency_s", "quantile_exact"),
+class Drawing(NamedTuple):
+    """Figures of a panel group: what draws them by name, from which tables, and their names."""
+
+    draw: Callable[..., dict[str, Figure]]
+    tables: Mapping[str, Columns]
+    stems: Sequence[str]
+
+
+def _none_or_float(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+def _swept(name: str) -> dict[str, Columns]:
+    exact = dict.fromkeys((f"{q.column}_exact" for q in (MEAN, P99, ATTAINMENT)), float)
+    own: Columns = {P99.column: float, "pipeline_overhead": _none_or_float}
+    return {name: {**figures.COLUMNS, **own, **exact}}
+
+
+PART: Columns = {"devices": str, "part": str, "seconds": float}
+DRAWINGS = (
+    Drawing(
+        latencies,
+        {
+            "two_models_latencies": {
+                **{"case": str, "policy": str, "model": str},
+                **{"quantile": float, "latency_s": float, "quantile_exact": float},
+            },
+            "two_models": {"case": str, "overheads": str, "policy": str, "latency_mean_s": float},
+        },
+        [f"illustrative_example_{i}" for i in (1, 2, 3)],
     ),
-    "two_models_utilisation": ("policy", "time_s", "utilisation"),
-    **dict.fromkeys(("memory", "rate", "cv", "slo", "overhead"), SWEPT),
-    "decomposition": ("model_type", "split", "devices", "part", "seconds"),
-    "partition": ("model_type", "cut", "devices", "part", "seconds"),
-    "scaling": (
-        *("model_type", "strategy", "devices", "latency_s", "throughput_rps", "weights_gib"),
+    Drawing(
+        utilisation,
+        {"two_models_utilisation": {"policy": str, "time_s": float, "utilisation": float}},
+        ["illustrative_example_utilization_4"],
     ),
-    "theory_curves": ("curve", "load", "value"),
-    "theory": ("curve", "load", "latency", "standard_error"),
-}
-"""Tables, and what each must have to be drawn."""
-DRAWINGS: dict[Callable[..., dict[str, Figure]], tuple[str, ...]] = {
-    latencies: ("two_models_latencies", "two_models"),
-    utilisation: ("two_models_utilisation",),
-    memory: ("memory",),
-    rate: ("rate",),
-    cv: ("cv",),
-    slo: ("slo",),
-    overhead: ("overhead",),
-    decomposition: ("decomposition",),
-    partition: ("partition",),
-    scaling: ("scaling",),
-    theory: ("theory_curves", "theory"),
-}
-"""What draws figures, and from which tables."""
-STEMS = (
-    *(f"illustrative_example_{i}" for i in (1, 2, 3)),
-    "illustrative_example_utilization_4",
-    *(f"memory_budget_vs_latency_{name}_latency_{i}" for name in ("mean", "p99") for i in (1, 2)),
-    *(f"changing_rate_cv_slo_{i}" for i in ("1", "1.5", "2", "2.5", "3")),
-    "changing_pipeline_overhead_1",
-    "overhead_decomposition_pp",
-    "overhead_decomposition_op",
-    *(f"overhead_decomposition_pp_compare_{kind}" for kind in ("bert-1.3b", "bert-2.6b")),
-    *(f"model_parallel_{name}" for name in ("latency", "throughput", "memory")),
-    "queueing_theory",
+    Drawing(
+        memory,
+        _swept("memory"),
+        [f"memory_budget_vs_latency_{s}_latency_{i}" for i in (1, 2) for s in ("mean", "p99")],
+    ),
+    Drawing(rate, _swept("rate"), ["changing_rate_cv_slo_1", "changing_rate_cv_slo_1.5"]),
+    Drawing(cv, _swept("cv"), ["changing_rate_cv_slo_2", "changing_rate_cv_slo_2.5"]),
+    Drawing(slo, _swept("slo"), ["changing_rate_cv_slo_3"]),
+    Drawing(overhead, _swept("overhead"), ["changing_pipeline_overhead_1"]),
+    Drawing(
+        decomposition,
+        {"decomposition": {"model_type": str, "split": str, **PART}},
+        [f"overhead_decomposition_{s}" for s in ("pp", "op")],
+    ),
+    Drawing(
+        partition,
+        {"partition": {"model_type": str, "cut": str, **PART}},
+        [f"overhead_decomposition_pp_compare_{kind}" for kind in MODEL_TYPES],
+    ),
+    Drawing(
+        scaling,
+        {
+            "scaling": {
+                **{"model_type": str, "strategy": str, "devices": int},
+                **{"latency_s": float, "throughput_rps": float, "weights_gib": float},
+            }
+        },
+        [f"model_parallel_{name}" for name in ("latency", "throughput", "memory")],
+    ),
+    Drawing(
+        theory,
+        {
+            "theory_curves": {"curve": str, "load": float, "value": float},
+            "theory": {"curve": str, "load": float, "latency": float, "standard_error": float},
+        },
+        ["queueing_theory"],
+    ),
 )
 FILES = (
-    *(f"{name}.csv" for name in COLUMNS),
-    *(f"{stem}.{kind}" for stem in STEMS for kind in ("pdf", "png")),
+    *(f"{name}.csv" for drawing in DRAWINGS for name in drawing.tables),
+    *(
+        f"{stem}.{kind}"
+        for drawing in DRAWINGS
+        for stem in drawing.stems
+        for kind in ("pdf", "png")
+    ),
 )
 
 
 def draw(directory: Path) -> list[Path]:
     """Draw whatever has its tables in the directory; raises ResultsError if nothing has."""
     paths = []
-    for drawing, names in DRAWINGS.items():
-        sources = {name: directory / f"{name}.csv" for name in names}
-        if all(path.exists() for path in sources.values()):
-            read = [tables.read_csv(path, COLUMNS[name]) for name, path in sources.items()]
-            for stem, figure in drawing(*read).items():
+    for drawing in DRAWINGS:
+        sources = {directory / f"{name}.csv": columns for name, columns in drawing.tables.items()}
+        if all(path.exists() for path in sources):
+            read = [tables.read_csv(path, columns) for path, columns in sources.items()]
+            for stem, figure in drawing.draw(*read).items():
                 paths += figures.save(figure, directory / stem)
     if not paths:
         raise tables.ResultsError(f"{directory} has no tables of section 3: nothing to plot")

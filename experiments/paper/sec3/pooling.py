@@ -14,6 +14,7 @@ from beta_jax.theory import queueing
 from beta_jax.theory import systems as exact_cases
 from experiments.engine.timing import Stopwatch
 from experiments.paper.sec3.config import Config
+from experiments.report.tables import Row
 
 SIMPLE = "simple placement"
 STAGES = {
@@ -26,7 +27,6 @@ FINE = np.linspace(0.01, 1.99, 199)
 MOST_BUSY = 0.88
 """Highest utilisation that is simulated: beyond it, runs of some 10,000 services that begin empty
 are not long enough to be compared with a steady state."""
-Row = dict[str, Any]
 
 
 def run(config: Config, stopwatch: Stopwatch) -> dict[str, list[Row]]:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
+from beta_jax.analysis.statistics import mean_interval
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.theory.placements import Theory
 from beta_jax.types import ParallelConfig
 from experiments.engine import runner
 from experiments.engine.inputs import InputMaker
-from experiments.engine.points import Point, Replications, Scenario, sweep
+from experiments.engine.points import Place, Point, PointResult, Replications, sweep
+from experiments.engine.scenarios import Scenario
 from experiments.engine.store import Store
 from experiments.engine.timing import Stopwatch
 from experiments.paper.sec3.config import Config, Runs
-from experiments.report.results import PointResult
+from experiments.paper.sec3.figures import curve
+from experiments.report.results import to_row
+from experiments.report.tables import Row
 
 NUM_DEVICES = 8
 PIPELINE, REPLICATION = f"mp-greedy-{NUM_DEVICES}", "sr-uniform"
-Row = dict[str, Any]
 
 
 class Budgets(NamedTuple):
@@ -36,11 +39,6 @@ BUDGETS = {
     "bert-2.6b": Budgets(20.0, 5.5, {8: 7.0, 4: 12.0, 2: 22.0}),
 }
 """Where all models fit, replicated on every device or as pipelines; the last replica is both."""
-
-
-def points(group: str, config: Config) -> list[Point]:
-    """The points of a panel group, all but `two_models` and those that need no simulation."""
-    return POINTS[group](config)
 
 
 def _memory(config: Config) -> list[Point]:
@@ -79,15 +77,6 @@ def _overhead(config: Config) -> list[Point]:
     return found
 
 
-POINTS: dict[str, Callable[[Config], list[Point]]] = {
-    "memory": _memory,
-    "rate": _rate,
-    "cv": _cv,
-    "slo": _slo,
-    "overhead": _overhead,
-}
-
-
 def _base(config: Config, runs: Runs, model_type: str, rate_rps: float) -> Scenario:
     # The pipeline hosts all models wherever they fit, and replication asks nobody: how they are
     # placed does not depend on the training traffic, which may be short.
@@ -109,14 +98,46 @@ def _base(config: Config, runs: Runs, model_type: str, rate_rps: float) -> Scena
     )
 
 
-def run(group: str, config: Config, store: Store, stopwatch: Stopwatch) -> list[Row]:
-    """The table of a group: a row per point and replication, with what theory says beside it."""
+POINTS: dict[str, Callable[[Config], list[Point]]] = {
+    "memory": _memory,
+    "rate": _rate,
+    "cv": _cv,
+    "slo": _slo,
+    "overhead": _overhead,
+}
+
+
+def run(
+    group: str, config: Config, store: Store, stopwatch: Stopwatch
+) -> tuple[list[Row], list[Row]]:
+    """The table of a group, with what theory says beside it; and what is printed of it."""
     runs = config.slo if group == "overhead" else getattr(config, group)
     plan = Replications(seeds=runs.seeds)
-    found = runner.run_points(points(group, config), plan, store, stopwatch)
+    found = runner.run_points(POINTS[group](config), plan, store, stopwatch)
     inputs = InputMaker()
     with stopwatch.part("theory"):
-        return [result.row() | _exact(result, inputs) for result in found.results]
+        return [to_row(result) | _exact(result, inputs) for result in found], _shown(found)
+
+
+def _shown(results: Sequence[PointResult]) -> list[Row]:
+    """A line per x, means over the replications; latencies unless there are deadlines."""
+    deadlines = math.inf not in {result.scenario.slo_scale for result in results}
+    metrics = (
+        {"slo_attainment": "%"} if deadlines else {"latency_mean_s": "mean", "latency_p99_s": "p99"}
+    )
+    samples: dict[Place, dict[str, list[float]]] = {}
+    for point, _, scenario, record in sorted(results, key=lambda result: result.point.place):
+        line = samples.setdefault(point.place, {})
+        for metric, short in metrics.items():
+            value = record["metrics"][metric] * (100 if deadlines else 1)
+            name = f"{curve(point.policy, scenario.pipeline_overhead)}, {short}"
+            line.setdefault(name, []).append(value)
+    columns = dict.fromkeys(name for line in samples.values() for name in line)
+    return [
+        {"panel": place.panel, place.x_name: place.x}
+        | {name: mean_interval(line[name]).mean if name in line else math.nan for name in columns}
+        for place, line in samples.items()
+    ]
 
 
 def _exact(result: PointResult, inputs: InputMaker) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.timing import Stopwatch
 from experiments.paper.sec3.config import Config
+from experiments.report.tables import Row
 
 MODEL_TYPE = "bert-6.7b"
 MEMORY_GIB = 14.0
@@ -31,7 +32,6 @@ POLICIES = ("sr-greedy", "mp-search")
 QUANTILES = np.concatenate([np.linspace(0, 0.99, 100), np.linspace(0.991, 0.999, 9)])
 UTILISATION_S, SHOWN_S = 500.0, 40.0
 """Length of the run of which the utilisation is shown, and the part of it that is."""
-Row = dict[str, Any]
 
 
 class Case(NamedTuple):
@@ -219,3 +219,21 @@ def _busy_devices(begin: NDArray[np.int64], end: NDArray[np.int64]) -> Iterable[
     shown = ticks < SHOWN_S * TICKS_PER_SECOND
     times_s, counts = (ticks[shown] / TICKS_PER_SECOND).tolist(), devices[shown].tolist()
     return zip([*times_s, SHOWN_S], [*counts, counts[-1]], strict=True)
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """What is printed of the first table."""
+    return [
+        {"case": row["case"], "overheads": row["overheads"]}
+        | {"placement": f"{row['policy']} {row['placement']}"}
+        | {"mean latency (s)": _with_half(row, "latency_mean_s")}
+        | {"exact (s)": row["latency_mean_s_exact"]}
+        | {"times as fast": _with_half(row, "ratio"), "exact": row["ratio_exact"]}
+        | {"paper": row["ratio_published"]}
+        for row in rows
+    ]
+
+
+def _with_half(row: Row, name: str) -> str:
+    half = row[f"{name}_high"] - row[name]
+    return f"{row[name]:.4g}" + (f" +-{half:.2g}" if half == half else "")

@@ -24,6 +24,7 @@ import run
 from data.examples.generate import generate
 from experiments.cli import command_line, flags
 from experiments.engine import cases, fields, files
+from experiments.experiment import Experiment
 from experiments.tools import evaluate
 
 ROOT = Path(run.__file__).parent
@@ -243,8 +244,7 @@ def test_nothing_placed_is_an_error_and_makes_no_table(main, tmp_path, capsys):
 def test_an_unwritable_out_dir_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     argv = ["run.py", *ONE_POINT, f"--out_dir={tmp_path / 'file' / 'below'}"]
-    experiment = parse(*ONE_POINT).experiment
-    monkeypatch.setattr(experiment, "execute", lambda *_: pytest.fail("worked first"))
+    monkeypatch.setattr(Experiment, "execute", lambda *_: pytest.fail("worked first"))
     assert run.main(argv, 0.0) == 1
     assert "cannot write to --out_dir" in capsys.readouterr().err
 
@@ -258,7 +258,7 @@ def test_a_failed_or_interrupted_run_changes_no_file(main, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(parse(*ONE_POINT).experiment, "execute", interrupt)
+        patch.setattr(Experiment, "execute", interrupt)
         assert main(*ONE_POINT) == 130
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 

@@ -40,7 +40,7 @@ def test_ablation(tmp_path: Path):
 def test_fresh_training_traffic_is_longer(tmp_path: Path):
     from configs import sec6_5
 
-    fresh = sec6_5.experiment.points(sec6_5.CONFIG)
+    fresh = sec6_5.EXPERIMENT.points(sec6_5.CONFIG)
     assert len(fresh) == 48
     assert {p.scenario.train_duration_s for p in fresh if p.scenario.rate_rps == 128} == {234.375}
     assert {p.scenario.train_duration_s for p in fresh if p.scenario.rate_rps == 8} == {3750.0}

@@ -21,12 +21,13 @@ from configs import sec6_3 as sec6_3_config
 from configs import sec6_4 as sec6_4_config
 from experiments.engine import cases, fields, points
 from experiments.engine.inputs import InputMaker, seeds_apart, train_and_test
-from experiments.engine.points import Replayed
 from experiments.engine.runner import run_points
+from experiments.engine.scenarios import Replayed, scenario_of
 from experiments.engine.store import Store
 from experiments.engine.timing import Stopwatch
 from experiments.paper import sec6_2, sec6_4
 from experiments.report import figures, headline, tables
+from experiments.report.results import Results
 
 HEADER = ["HashOwner", "HashApp", "HashFunction", "Trigger"]
 MINUTES = 60
@@ -213,14 +214,16 @@ def test_the_points_are_those_of_the_paper():
 @pytest.mark.slow
 def test_one_column_runs_on_a_given_trace_and_says_so(trace, tmp_path, capsys, computed):
     assert call(tmp_path, *column(trace)) == 0
-    assert f"Traces: {trace}\n" in capsys.readouterr().out
+    assert f"traces: {trace}\n" in capsys.readouterr().out
     rows = read(tmp_path, "table.csv")
     assert {row["panel"] for row in rows} == {"S1@MAF1 num_devices", "S1@MAF1 cv_scale"}
     assert {row["trace"] for row in rows} == {str(trace)}
     assert all(0 <= float(row["slo_attainment"]) <= 1 for row in rows)
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {"goodput_vs_num_devices.png", "goodput_vs_cv_scale.png"}
-    figure = sec6_2.figure(tables.read_csv(tmp_path / "table.csv", ()), "cv_scale")
+    rows = tables.read_csv(tmp_path / "table.csv", figures.COLUMNS)
+    swept = [row for row in rows if row["x_name"] == "cv_scale"]
+    figure = sec6_2.EXPERIMENT.figure(swept)
     assert str(trace) in figure.get_supxlabel()
     assert [axes.get_title() for axes in figure.axes] == ["S1@MAF1"]
     # The same again computes nothing, another trace everything, whatever the folders are called.
@@ -292,17 +295,17 @@ def test_pairs_of_slices_are_averaged_and_clockwork_sees_the_test(tmp_path, caps
     ]
     arguments += ["--config.policies=sr-greedy,sr-replace-120"]
     assert call(tmp_path, *arguments) == 0
-    assert "Means over 2 pairs of slices" in capsys.readouterr().out
+    assert "means over 2 pairs of slices" in capsys.readouterr().out
     rows = read(tmp_path, "table.csv")
     assert len(rows) == 4
     for row in rows:
         clockwork = row["policy"] == "sr-replace-120"
         assert (row["train"] == row["test"]) == clockwork == (row["trained_on_test"] == "True")
-    drawn = sec6_4._means(tables.read_csv(tmp_path / "table.csv", ()))
-    for row in drawn:
-        own = [float(r["slo_attainment"]) for r in rows if r["policy"] == row["policy"]]
-        assert row["slo_attainment"] == pytest.approx(np.mean(own))
-    figure = sec6_4.figure(tables.read_csv(tmp_path / "table.csv", ()))
+    figure = sec6_4.EXPERIMENT.figure(tables.read_csv(tmp_path / "table.csv", figures.COLUMNS))
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    for policy in ("sr-greedy", "sr-replace-120"):
+        own = [100 * float(row["slo_attainment"]) for row in rows if row["policy"] == policy]
+        assert list(drawn[figures.display_name(policy)]) == [pytest.approx(np.mean(own))]
     note = figure.get_supxlabel().replace("\n", " ")
     assert "Clockwork++ trained on the test traffic" in note
     assert "means over 2 pairs of slices" in note and "days that it lacks are generated" in note
@@ -313,7 +316,7 @@ def test_pairs_are_not_told_apart_when_policies_are():
     base = sec6_3_config.CONFIG
     pairs = [
         dataclasses.replace(
-            points.scenario_of(base),
+            scenario_of(base),
             **{"model_types": ("bert-1.3b",) * 2, "num_devices": 1, "duration_s": 60.0},
             **{"rng": "jax", "train_seed": seed, "test_seed": seed},
         )
@@ -321,7 +324,7 @@ def test_pairs_are_not_told_apart_when_policies_are():
     ]
     places = [points.Point("", "cv", 4.0, "sr-uniform", pair) for pair in pairs]
     plan = points.Replications(seeds=16, until_decided=0.0)
-    found = run_points(places, plan, Store(None), Stopwatch(0.0))
+    found = Results(run_points(places, plan, Store(None), Stopwatch(0.0)), plan)
     assert len(found.rows) == 2 * 4
     assert [row["seeds"] for row in found.intervals()] == [4]
 

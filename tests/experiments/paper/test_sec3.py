@@ -38,7 +38,7 @@ from beta_jax.theory import queueing
 from beta_jax.theory.placements import Theory
 from configs import sec3
 from experiments.engine.timing import Stopwatch
-from experiments.paper.sec3 import FILES, costs, figures, pooling, two_models
+from experiments.paper.sec3 import TASK, costs, figures, pooling, two_models
 from experiments.report import tables
 
 from instances import make_profile
@@ -81,15 +81,15 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_is_written(smoke):
-    assert all((smoke / name).stat().st_size for name in FILES)
-    assert {path.name for path in smoke.iterdir()} == {*FILES, "run.json", "timings.json"}
+    assert all((smoke / name).stat().st_size for name in TASK.files)
+    assert {path.name for path in smoke.iterdir()} == {*TASK.files, "run.json", "timings.json"}
 
 
 def test_the_same_command_computes_nothing_again_and_writes_the_same_bytes(smoke, monkeypatch):
-    monkeypatch.setattr(sys.modules["experiments.paper.sec3"].figures, "draw", lambda directory: [])
-    contents = {name: (smoke / name).read_bytes() for name in FILES}
+    monkeypatch.setattr(figures, "DRAWINGS", figures.DRAWINGS[-1:])
+    contents = {name: (smoke / name).read_bytes() for name in TASK.files}
     assert execute(smoke, "--config", "sec3:smoke") == 0
-    assert {name: (smoke / name).read_bytes() for name in FILES} == contents
+    assert {name: (smoke / name).read_bytes() for name in TASK.files} == contents
 
 
 def test_drawing_needs_the_tables_alone_and_not_jax(smoke, tmp_path):
@@ -97,7 +97,7 @@ def test_drawing_needs_the_tables_alone_and_not_jax(smoke, tmp_path):
         shutil.copy(smoke / name, tmp_path)
     check = (
         "import sys; from pathlib import Path; from experiments.paper import sec3;"
-        f"sec3.draw(Path({str(tmp_path)!r}));"
+        f"sec3.TASK.draw(Path({str(tmp_path)!r}));"
         "print(*sorted({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -113,7 +113,7 @@ def test_every_axis_has_a_label_and_curves_have_the_names_of_the_paper(smoke, mo
     keep = lambda figure, stem: drawn.update({stem.name: figure}) or [stem]  # noqa: E731
     monkeypatch.setattr(figures.figures, "save", keep)
     figures.draw(smoke)
-    assert set(drawn) == set(figures.STEMS)
+    assert set(drawn) == {stem for drawing in figures.DRAWINGS for stem in drawing.stems}
     for figure in drawn.values():
         *_, last = figure.axes
         assert last.get_xlabel() and (last.get_ylabel() or figure.get_supylabel())

@@ -15,6 +15,7 @@ from experiments.report import figures, tables
 from experiments.tools import plan_figures, selfcheck, service_figures
 
 POLICIES = ("mp-equal-16-1", "mp-equal-8-2", "mp-equal-4-4", "mp-equal-2-8", "mp-search")
+X_NAMES = {"rate": "rate_rps", "cv": "cv", "slo": "slo_scale"}
 SWEPT = {"rate": (0.5, 2.0, 8.0), "cv": (1.0, 2.0, 4.0), "slo": (0.5, 2.0, 8.0)}
 
 
@@ -30,6 +31,7 @@ def attainment(panel: str, x: float, policy: str) -> float:
 def table(tmp_path: Path) -> Path:
     points = [
         {"panel": panel, "x": x, "policy": policy, "slo_attainment": attainment(panel, x, policy)}
+        | {"x_name": X_NAMES[panel], "replication": 0}
         | {"latency_mean_s": 1.5, "trained_on_test": False}
         for panel, values in SWEPT.items()
         for x in reversed(values)
@@ -48,7 +50,7 @@ def drawn(monkeypatch):
     return kept
 
 
-def read(table: Path) -> list[dict[str, str]]:
+def read(table: Path) -> list[tables.Row]:
     return tables.read_csv(table, figures.COLUMNS)
 
 
@@ -107,7 +109,7 @@ def test_the_legend_covers_no_panel(figure):
 
 def test_no_data_is_cut_off_and_panels_without_rows_are_left_out(table):
     kept = [r for r in read(table) if r["panel"] == "rate"]
-    kept[0]["slo_attainment"] = "0.55"
+    kept[0]["slo_attainment"] = 0.55
     (axes,) = figures.curves_figure(kept, PANELS).axes
     assert axes.get_ylim()[0] == 0
 
@@ -115,9 +117,9 @@ def test_no_data_is_cut_off_and_panels_without_rows_are_left_out(table):
 def test_replications_become_a_mean_with_its_band_and_the_figure_says_how_many(table):
     shifts = (-0.02, 0.0, 0.02)
     rows = [
-        row | {"slo_attainment": 0.8 + shift}
+        row | {"slo_attainment": 0.8 + shift, "replication": replication}
         for row in read(table)
-        for shift in shifts
+        for replication, shift in enumerate(shifts)
         if row["policy"] == "mp-equal-8-2"
     ]
     figure = figures.curves_figure(rows, PANELS)
@@ -137,13 +139,13 @@ def test_one_seed_has_no_band(figure):
 
 
 def test_the_figure_says_what_was_trained_on_the_test_traffic(table):
-    rows = [row | {"trained_on_test": "True"} for row in read(table)]
+    rows = [row | {"trained_on_test": True} for row in read(table)]
     figure = figures.curves_figure(rows, PANELS)
     assert figure.get_supxlabel().endswith("; trained on the test traffic")
 
 
 def test_many_panels_wrap_and_none_is_empty(table):
-    panels = [figures.Panel(f"p{i}", "x", 0, max, title=f"p{i}") for i in range(6)]
+    panels = [figures.Panel(f"p{i}", "x", title=f"p{i}") for i in range(6)]
     rows = [row | {"panel": panel.name} for panel in panels for row in read(table)]
     figure = figures.curves_figure(rows, panels, figures.LATENCY)
     assert [axes.get_title() for axes in figure.axes] == [f"p{i}" for i in range(6)]
@@ -152,18 +154,18 @@ def test_many_panels_wrap_and_none_is_empty(table):
 
 
 def test_equal_tables_make_equal_files(table):
-    paths = sec6_3.draw(table.parent)
+    paths = sec6_3.EXPERIMENT.draw(table.parent)
     assert [path.name for path in paths] == ["large_model_exp.pdf", "large_model_exp.png"]
     first = [path.read_bytes() for path in paths]
     assert first[0].startswith(b"%PDF") and first[1].startswith(b"\x89PNG")
-    sec6_3.draw(table.parent)
+    sec6_3.EXPERIMENT.draw(table.parent)
     assert [path.read_bytes() for path in paths] == first
 
 
 def test_drawing_needs_neither_jax_nor_pyplot(table):
     check = (
         "import sys; from pathlib import Path; from experiments.paper import sec6_3;"
-        f"sec6_3.draw(Path({str(table.parent)!r}));"
+        f"sec6_3.EXPERIMENT.draw(Path({str(table.parent)!r}));"
         "print(*sorted({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     root = Path(figures.__file__).parents[2]
@@ -178,14 +180,17 @@ def test_drawing_needs_neither_jax_nor_pyplot(table):
     ("content", "expected"),
     [
         ("", "no column panel"),
-        ("panel,x,policy,latency_mean_s,trained_on_test\n", "no column slo_attainment"),
+        (
+            "panel,x_name,x,policy,latency_mean_s,trained_on_test\n",
+            "no column replication, slo_att",
+        ),
         (f"{','.join(figures.COLUMNS)}\n", "no rows"),
     ],
 )
 def test_a_broken_table_is_named_with_what_it_lacks(content, expected, table):
     table.write_text(content)
     with pytest.raises(tables.ResultsError, match=f"table.csv has {expected}"):
-        sec6_3.draw(table.parent)
+        sec6_3.EXPERIMENT.draw(table.parent)
 
 
 def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn):
@@ -260,7 +265,7 @@ def test_scores_beyond_the_limit_stand_out_and_stay_inside(tmp_path, drawn):
     keys = ("case", "quantity", "difference_in_se", "verdict")
     values = [("a", "q", 1.0, "pass"), ("b", "q", float("inf"), "FAIL"), ("c", "q", None, "pass")]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    selfcheck.draw(tmp_path)
+    selfcheck.TASK.draw(tmp_path)
     (axes,) = drawn[0].axes
     marks = [line for line in axes.lines if line.get_marker() in ("o", "X")]
     assert [(line.get_marker(), *line.get_xdata()) for line in marks] == [("o", 1.0), ("X", 6.0)]

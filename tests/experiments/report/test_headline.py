@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.engine.points import Point, Replications, Scenario
+from experiments.engine.points import Point, Replications
+from experiments.engine.scenarios import Scenario
 from experiments.report.headline import Factor, average, compare, headline, reach
 from experiments.report.results import PointResult, Results
 
@@ -124,8 +125,7 @@ def results(curves: dict[str, list[dict[float, float]]]) -> Results:
 def test_the_headline_compares_beta_with_every_other_policy():
     low, middle, high = curve(1, 0, 0, 0), curve(1, 1, 0, 0), curve(1, 1, 1, 0)
     rows = headline(
-        results({"sr-greedy": [low, low], "sr-replace-60": [middle] * 2, "mp-search": [high] * 2}),
-        {"rate_rps": max},
+        results({"sr-greedy": [low, low], "sr-replace-60": [middle] * 2, "mp-search": [high] * 2})
     )
     assert [(row["other"], row["factor"], row["bound"]) for row in rows] == [
         ("sr-greedy", pytest.approx(4), "="),
@@ -133,7 +133,7 @@ def test_the_headline_compares_beta_with_every_other_policy():
     ]
     assert [(row["reaches_at"], row["other_reaches_at"]) for row in rows] == [(4, 1), (4, 2)]
     assert all(row["seeds"] == 2 and row["better"] == "higher rate" for row in rows)
-    assert headline(results({"sr-greedy": [low]}), {"rate_rps": max}) == []
+    assert headline(results({"sr-greedy": [low]})) == []
 
 
 def test_points_of_one_replication_at_one_place_count_as_their_mean():
@@ -145,5 +145,5 @@ def test_points_of_one_replication_at_one_place_count_as_their_mean():
         "mp-search": [0.95],
         "sr-greedy": [0.4],
     }
-    (row,) = headline(both, {"rate_rps": max})
+    (row,) = headline(both)
     assert (row["reaches_at"], row["other_reaches_at"]) == (4, 2)

@@ -22,14 +22,15 @@ import run
 from beta_jax.analysis.statistics import mean_interval
 from configs import sec6_3 as sec6_3_config
 from configs import sweep as sweep_config
-from experiments.engine import cases, fields, forecast, points
+from experiments.engine import cases, fields, forecast
 from experiments.engine.inputs import InputMaker
 from experiments.engine.model_files import ModelFileError, ModelSpec, read_models
+from experiments.engine.scenarios import scenario_of
 from experiments.tools import sweep
 
 ROOT = Path(run.__file__).parent
 SMALL = {"durations_s": [60], "num_models": [3], "num_devices": [2], "rates": [4], "seeds": 1}
-BASE = points.scenario_of(sec6_3_config.CONFIG)
+BASE = scenario_of(sec6_3_config.CONFIG)
 
 
 def configure(**changes: Any) -> sweep.Config:
@@ -362,8 +363,8 @@ def test_numbers_and_lists_are_read_as_flags_are():
 @pytest.mark.parametrize(
     ("name", "changes", "expected"),
     [
-        ("sec9", {}, "no config is called sec9"),
-        ("sec6_3:smok", {}, "no config is called sec6_3:smok"),
+        ("sec9", {}, "unknown config 'sec9'"),
+        ("sec6_3:smok", {}, "unknown variant of sec6_3 'smok'; did you mean smoke"),
         ("quickstart", {}, "not made of points"),
         ("sec6_3", {"slo_scal": 4}, "no field 'slo_scal'"),
         ("sec6_3", {"rates": ["fast"]}, "expected float"),
