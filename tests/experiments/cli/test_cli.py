@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import run
 from data.examples.generate import generate
 from experiments.cli import command_line, flags
-from experiments.engine import cases, fields, files
+from experiments.engine import fields, files, schedule
 from experiments.experiment import Experiment
 from experiments.tools import evaluate
 
@@ -337,7 +337,7 @@ def test_results_do_not_depend_on_what_is_held_in_memory_together(main, tmp_path
     assert main(*arguments) == 0
     together = (tmp_path / "out" / "table.csv").read_bytes()
     assert main(*arguments, "--clean") == 0
-    monkeypatch.setattr(cases, "REQUESTS_AT_ONCE", 300)
+    monkeypatch.setattr(schedule, "REQUESTS_AT_ONCE", 300)
     assert main(*arguments) == 0
     assert (tmp_path / "out" / "table.csv").read_bytes() == together
 

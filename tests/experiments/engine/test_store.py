@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import run
 from experiments.cli.folder import LOCK, locked
-from experiments.engine import cases
+from experiments.engine import compute, keys, runner, schedule
 from experiments.engine.store import FILE, Store, StoreError, digest
 from experiments.report import results
 
@@ -43,9 +43,9 @@ def call(folder: Path, *arguments: str) -> int:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """A block is stored for every scenario, instead of one for them all."""
-    monkeypatch.setattr(cases, "FIRST_BLOCK", 1)
-    monkeypatch.setattr(cases, "BLOCK_S", 0.0)
-    monkeypatch.setattr(cases, "SHARED_BLOCK_S", 0.0)
+    monkeypatch.setattr(schedule, "FIRST_BLOCK", 1)
+    monkeypatch.setattr(schedule, "BLOCK_S", 0.0)
+    monkeypatch.setattr(schedule, "SHARED_BLOCK_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,13 @@ def test_a_write_that_fails_half_way_leaves_no_half(tmp_path, monkeypatch):
 def computed(monkeypatch) -> list[int]:
     """The sizes of the blocks that are computed."""
     sizes = []
-    original = cases.Cases._run
+    original = compute.compute_block
 
-    def count(self, block, say):
+    def count(block, *arguments):
         sizes.append(len(block))
-        return original(self, block, say)
+        return original(block, *arguments)
 
-    monkeypatch.setattr(cases.Cases, "_run", count)
+    monkeypatch.setattr(compute, "compute_block", count)
     return sizes
 
 
@@ -153,11 +153,11 @@ def test_programs_are_forgotten_when_there_are_many_which_changes_nothing(
     complete, tmp_path, monkeypatch
 ):
     forgotten = []
-    forget = cases.backend.forget_programs
-    monkeypatch.setattr(cases.backend, "forget_programs", lambda: forgotten.append(forget()))
+    forget = runner.backend.forget_programs
+    monkeypatch.setattr(runner.backend, "forget_programs", lambda: forgotten.append(forget()))
     assert call(tmp_path / "few", *SWEEP) == 0
     assert not forgotten
-    monkeypatch.setattr(cases, "MOST_PROGRAMS", -1)
+    monkeypatch.setattr(runner, "MOST_PROGRAMS", -1)
     assert call(tmp_path / "none", *SWEEP) == 0
     assert forgotten
     assert tables(tmp_path / "none") == tables(tmp_path / "few") == tables(complete)
@@ -202,7 +202,7 @@ def test_a_file_is_known_by_its_content_not_by_its_name(complete, tmp_path, comp
 
 def test_a_newer_simulator_believes_no_old_result(complete, tmp_path, computed, monkeypatch):
     folder = shutil.copytree(complete, tmp_path / "copy")
-    monkeypatch.setattr(cases, "SIMULATOR_VERSION", cases.SIMULATOR_VERSION + 1)
+    monkeypatch.setattr(keys, "SIMULATOR_VERSION", keys.SIMULATOR_VERSION + 1)
     assert call(folder, *SWEEP) == 0
     assert sum(computed) == NUM_RESULTS
 
@@ -233,8 +233,8 @@ def test_a_damaged_store_is_mended_with_one_message(complete, tmp_path, computed
 DRIVER = textwrap.dedent("""
     import sys, time
     import run
-    from experiments.engine import cases, runner
-    cases.FIRST_BLOCK, cases.BLOCK_S = 1, 0.0
+    from experiments.engine import runner, schedule
+    schedule.FIRST_BLOCK, schedule.BLOCK_S = 1, 0.0
     {fork}
     sys.exit(run.main(["run.py", *sys.argv[1:]], start=time.perf_counter()))
 """)

@@ -19,7 +19,7 @@ from beta_jax.search import find_policy
 from configs import sec6_2 as sec6_2_config
 from configs import sec6_3 as sec6_3_config
 from configs import sec6_4 as sec6_4_config
-from experiments.engine import cases, fields, points
+from experiments.engine import compute, fields, points, schedule
 from experiments.engine.inputs import InputMaker, seeds_apart, train_and_test
 from experiments.engine.runner import run_points
 from experiments.engine.scenarios import Replayed, scenario_of
@@ -54,13 +54,13 @@ def trace(tmp_path_factory) -> Path:
 def computed(monkeypatch) -> list[int]:
     """Numbers of results of every block that is computed."""
     sizes: list[int] = []
-    original = cases.Cases._run
+    original = compute.compute_block
 
-    def count(self, block, say):
+    def count(block, *arguments):
         sizes.append(len(block))
-        return original(self, block, say)
+        return original(block, *arguments)
 
-    monkeypatch.setattr(cases.Cases, "_run", count)
+    monkeypatch.setattr(compute, "compute_block", count)
     return sizes
 
 
@@ -250,7 +250,7 @@ def test_one_column_runs_on_a_given_trace_and_says_so(trace, tmp_path, capsys, c
 def test_blocks_of_any_size_make_the_same_tables(trace, tmp_path, monkeypatch, computed):
     assert call(tmp_path / "one", *column(trace)) == 0
     for name, value in (("FIRST_BLOCK", 1), ("BLOCK_S", 0.0), ("SHARED_BLOCK_S", 0.0)):
-        monkeypatch.setattr(cases, name, value)
+        monkeypatch.setattr(schedule, name, value)
     assert call(tmp_path / "many", *column(trace)) == 0
     assert len(computed) == 1 + 4
     for name in ("table.csv", "headline.csv", "placements.json"):

@@ -22,7 +22,7 @@ import run
 from beta_jax.analysis.statistics import mean_interval
 from configs import sec6_3 as sec6_3_config
 from configs import sweep as sweep_config
-from experiments.engine import cases, fields, forecast
+from experiments.engine import compute, fields, forecast, schedule
 from experiments.engine.inputs import InputMaker
 from experiments.engine.model_files import ModelFileError, ModelSpec, read_models
 from experiments.engine.scenarios import scenario_of
@@ -289,7 +289,7 @@ def test_sequential_stopping_stops_where_it_is_decided_and_says_so():
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_made(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cases.Cases, "_run", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(compute, "compute_block", lambda *_: pytest.fail("ran"))
     argv = ["run.py", "--config=sweep", "--config.rates=1e6", f"--out_dir={tmp_path / 'out'}"]
     assert run.main([*argv, "--config.durations_s=100,1e5"], 0.0) == 1
     error = capsys.readouterr().err
@@ -307,7 +307,7 @@ def test_memory_of_this_machine_is_the_limit(monkeypatch):
 
 
 def test_a_long_run_says_what_it_will_take(monkeypatch, capsys):
-    monkeypatch.setattr(cases, "FIRST_BLOCK", 1000)
+    monkeypatch.setattr(schedule, "FIRST_BLOCK", 1000)
     monkeypatch.setattr(forecast, "LONG_S", 0.0)
     small(seeds=30, policies=["mp-equal-1-1"])
     announced, predicted = capsys.readouterr().out.splitlines()
