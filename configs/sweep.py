@@ -33,6 +33,9 @@ CONFIG = sweep.Config(
     num_models=(16,),
     durations_s=(300.0,),
     profile=("data/profiles/v100.json",),
+    rng="jax",
+    train_seed=0,
+    test_seed=1,
     seeds=8,
 )
 

@@ -14,7 +14,7 @@ from beta_jax.search import Result, place_batch
 from beta_jax.simulator import Outcome, simulate
 from experiments.engine.inputs import InputMaker, Inputs
 from experiments.engine.points import Case
-from experiments.engine.scenarios import Service
+from experiments.engine.scenarios import BaseScenario
 from experiments.engine.schedule import chunks
 from experiments.engine.store import Record
 from experiments.engine.timing import Stopwatch
@@ -66,7 +66,7 @@ def compute_block(
 
 def _place(
     block: Sequence[Case],
-    inputs: Mapping[Service, Inputs],
+    inputs: Mapping[BaseScenario, Inputs],
     stopwatch: Stopwatch,
     say: Callable[[str], None],
 ) -> tuple[dict[Case, Result], dict[str, float]]:

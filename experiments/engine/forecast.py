@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.engine.scenarios import Service
+from experiments.engine.scenarios import BaseScenario
 
 BASE_BYTES, BYTES_PER_REQUEST, BYTES_PER_OUTCOME = 0.3e9, 80, 120
 """Of a process that has compiled; of the longest workload; of what is simulated at once.
@@ -18,7 +18,7 @@ MAX_REQUESTS = 2**30
 """Of one workload: the engine counts them in 32 bits, padded."""
 LONG_S = 10.0
 
-Sizes = Mapping[Service, float]
+Sizes = Mapping[BaseScenario, float]
 """The expected number of requests of each scenario's test traffic."""
 
 

@@ -16,7 +16,7 @@ from beta_jax.types import GB, Cluster, Model, Workload
 from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
-from experiments.engine.scenarios import Replayed, Scenario, Service
+from experiments.engine.scenarios import BaseScenario, Replayed, Scenario
 
 
 class Inputs(NamedTuple):
@@ -72,16 +72,16 @@ class InputMaker:
         self._trace = functools.cache(_open_trace)
         self._fit = functools.cache(self._fitted)
 
-    def problem(self, scenario: Service) -> Problem:
+    def problem(self, scenario: BaseScenario) -> Problem:
         """Raises what the library raises for bad input."""
         profile = self._profile(scenario.profile, scenario.pipeline_overhead)
         cluster = Cluster(scenario.num_devices, scenario.memory_gib * GB, scenario.devices_per_node)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)
 
-    def num_models(self, scenario: Service) -> int:
+    def num_models(self, scenario: BaseScenario) -> int:
         return len(self._types(scenario))
 
-    def num_requests(self, scenario: Service) -> tuple[float, float]:
+    def num_requests(self, scenario: BaseScenario) -> tuple[float, float]:
         """Expected lengths of a scenario's training and test traffic."""
         match scenario:
             case Scenario():
@@ -96,12 +96,12 @@ class InputMaker:
                 return train, test
         raise TypeError(scenario)
 
-    def _types(self, scenario: Service) -> Sequence[str]:
+    def _types(self, scenario: BaseScenario) -> Sequence[str]:
         if scenario.models is None:
             return scenario.model_types
         return [spec.type for spec in self._specs(scenario.models)]
 
-    def _models(self, scenario: Service, profile: Profile) -> tuple[Model, ...]:
+    def _models(self, scenario: BaseScenario, profile: Profile) -> tuple[Model, ...]:
         specs = () if scenario.models is None else self._specs(scenario.models)
         total_rps, split, cv = self._nominal(scenario, shares(specs))
         models = make_models(
@@ -117,7 +117,7 @@ class InputMaker:
         return tuple(_described(*pair, profile) for pair in zip(models, specs, strict=True))
 
     def _nominal(
-        self, scenario: Service, given: Sequence[float] | None
+        self, scenario: BaseScenario, given: Sequence[float] | None
     ) -> tuple[float, str | Sequence[float], float]:
         """Total rate, how it is shared, and CV, as placement policies may know them.
 
@@ -137,7 +137,7 @@ class InputMaker:
                 return float(rates.sum()), rates.tolist(), scenario.cv_scale
         raise TypeError(scenario)
 
-    def workloads(self, scenarios: Iterable[Service]) -> dict[Service, Inputs]:
+    def workloads(self, scenarios: Iterable[BaseScenario]) -> dict[BaseScenario, Inputs]:
         """Problem and workloads of each scenario; equal traffic is the same object."""
         problems = {scenario: self.problem(scenario) for scenario in dict.fromkeys(scenarios)}
         seeds: dict[Traffic, dict[int, None]] = {}
@@ -201,7 +201,7 @@ def _open_trace(source: str, complete: bool) -> tuple[traces.Trace, float]:
     return (traces.complete(trace) if complete else trace), scale
 
 
-def train_and_test(scenario: Service, problem: Problem) -> list[tuple[Traffic, int]]:
+def train_and_test(scenario: BaseScenario, problem: Problem) -> list[tuple[Traffic, int]]:
     """The traffic and seed of a scenario's two workloads, by which they are shared."""
     seeds = scenario.train_seed, scenario.test_seed
     match scenario:
@@ -245,7 +245,7 @@ def _replays(scenario: Replayed, num_models: int) -> tuple[Replay, Replay]:
     return replay(scenario.train, train_window_s), replay(scenario.test, window_s)
 
 
-def seeds_apart(scenario: Service, num_models: int) -> int:
+def seeds_apart(scenario: BaseScenario, num_models: int) -> int:
     """How far apart seeds must be to be independent.
 
     Legacy seeds count streams: model i of seed s, or the i-th window of a replay, is seed s + i.

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from experiments.engine.scenarios import Service
+from experiments.engine.scenarios import BaseScenario
 
 
 class Case(NamedTuple):
     """What the result of a point depends on."""
 
     policy: str
-    scenario: Service
+    scenario: BaseScenario
 
 
 class Place(NamedTuple):
@@ -32,7 +32,7 @@ class Point:
     x_name: str
     x: float
     policy: str
-    scenario: Service
+    scenario: BaseScenario
 
     @property
     def place(self) -> Place:
@@ -44,7 +44,7 @@ class PointResult(NamedTuple):
 
     point: Point
     replication: int
-    scenario: Service
+    scenario: BaseScenario
     record: Mapping[str, Any]
 
 
@@ -67,7 +67,7 @@ class Replications:
 
 
 def sweep(
-    panel: str, base: Service, x_name: str, values: Iterable[Any], policies: Sequence[str]
+    panel: str, base: BaseScenario, x_name: str, values: Iterable[Any], policies: Sequence[str]
 ) -> list[Point]:
     """The points of a panel: every policy at every value of one field of the base scenario."""
     return [

@@ -19,7 +19,7 @@ from experiments.engine import compute, forecast, schedule
 from experiments.engine.inputs import InputMaker, seeds_apart
 from experiments.engine.keys import Keys
 from experiments.engine.points import Case, Place, Point, PointResult, Replications
-from experiments.engine.scenarios import Service
+from experiments.engine.scenarios import BaseScenario
 from experiments.engine.schedule import Pace
 from experiments.engine.store import Record, Store
 from experiments.engine.timing import Stopwatch
@@ -100,7 +100,7 @@ def _until_decided(
     return seeds_of
 
 
-def _replications(base: Service, seeds: int, inputs: InputMaker) -> list[Service]:
+def _replications(base: BaseScenario, seeds: int, inputs: InputMaker) -> list[BaseScenario]:
     apart = seeds_apart(base, inputs.num_models(base))
     return [base.replication(index, apart) for index in range(seeds)]
 

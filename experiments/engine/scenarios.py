@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from beta_jax.types import Rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Service:
-    """What is served on which cluster, and how that is measured: what all scenarios share."""
+class ServedModels:
+    """The models that are served."""
 
     model_types: Annotated[tuple[str, ...], "profiled type of each served model"]
     models: Annotated[
@@ -18,11 +18,23 @@ class Service:
         "CSV or JSON file of models, in place of model_types: type, and where known name, "
         "rate_share (in place of split), slo_s or slo_scale (in place of slo_scale)",
     ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedCluster(ServedModels):
+    """The models with their SLO, and the cluster that they share."""
+
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     num_devices: Annotated[int, "devices in the cluster"]
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
     slo_scale: Annotated[float, "SLO as a multiple of the single-device latency"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """How a scenario is simulated and measured."""
+
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
     rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"]
     train_seed: Annotated[int, "seed of the traffic that placements are made for"]
@@ -33,6 +45,11 @@ class Service:
         "stages; none: as profiled",
     ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseScenario(Measurement, SharedCluster):
+    """What all scenarios have; the columns of tables are in the order of its fields."""
 
     @property
     def trained_on_test(self) -> bool:
@@ -56,7 +73,7 @@ class Service:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scenario(Service):
+class Scenario(BaseScenario):
     """Everything that determines a result, except the policy; with synthetic traffic."""
 
     rate_rps: Annotated[float, "total request rate, requests/s"]
@@ -81,7 +98,7 @@ class Scenario(Service):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Replayed(Service):
+class Replayed(BaseScenario):
     """Everything that determines a result, except the policy; with traffic replayed from a trace.
 
     The trace is as busy as the full one before its rates are scaled: see `traces.reference_scale`.
@@ -125,5 +142,9 @@ FILES = ("models", "profile")
 
 def scenario_of(config: Scenario) -> Scenario:
     """The scenario inside a config that extends `Scenario` with sweeps."""
-    fields = dataclasses.fields(Scenario)
-    return Scenario(**{field.name: getattr(config, field.name) for field in fields})
+    return Scenario(**part_of(Scenario, config))
+
+
+def part_of(kind: type, config: Any) -> dict[str, Any]:
+    """What a config that extends the dataclass `kind` has in the fields of that."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)}

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.engine import forecast
 from experiments.engine.inputs import InputMaker
 from experiments.engine.points import Case
-from experiments.engine.scenarios import Replayed, Service
+from experiments.engine.scenarios import BaseScenario, Replayed
 from experiments.engine.store import Record
 
 REQUESTS_AT_ONCE = 2**23
@@ -46,7 +46,7 @@ class Pace:
 
         How many that is, those of the same kind tell, once some of them have run.
         """
-        by_traffic: dict[Service, dict[Service, list[Case]]] = {}
+        by_traffic: dict[BaseScenario, dict[BaseScenario, list[Case]]] = {}
         for case in pending:
             by_scenario = by_traffic.setdefault(_tested_alike(case.scenario), {})
             by_scenario.setdefault(case.scenario, []).append(case)
@@ -101,7 +101,7 @@ class Pace:
         return sum(train for train, _ in sizes), sum(test for _, test in sizes)
 
 
-def chunks(block: Iterable[Case], num_requests: Mapping[Service, int]) -> Iterator[list[Case]]:
+def chunks(block: Iterable[Case], num_requests: Mapping[BaseScenario, int]) -> Iterator[list[Case]]:
     """Cases to simulate together: one warm-up, and no more requests than memory should hold."""
     chunk: list[Case] = []
     held = 0
@@ -116,12 +116,12 @@ def chunks(block: Iterable[Case], num_requests: Mapping[Service, int]) -> Iterat
     yield chunk
 
 
-def _kind(scenario: Service) -> Hashable:
+def _kind(scenario: BaseScenario) -> Hashable:
     """Equal where searches take about as long for each request."""
     return scenario.model_types, scenario.trace if isinstance(scenario, Replayed) else None
 
 
-def _tested_alike(scenario: Service) -> Service:
+def _tested_alike(scenario: BaseScenario) -> BaseScenario:
     """Equal for scenarios with equal test traffic, which differ in nothing else any more."""
     alike: dict[str, Any] = dict.fromkeys(("num_devices", "memory_gib", "slo_scale", "warmup_s"), 1)
     if isinstance(scenario, Replayed):

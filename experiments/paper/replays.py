@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from experiments.engine.points import Point, Replications, sweep
-from experiments.engine.scenarios import Replayed
+from experiments.engine.scenarios import Measurement, Replayed, part_of
 from experiments.report.figures import display_name
 from experiments.report.tables import Row
 
@@ -79,7 +79,7 @@ COLUMNS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Swept(Replications):
+class Swept(Replications, Measurement):
     """What is swept in place of the paper's values, see `COLUMNS`, and what all points share.
 
     An empty list leaves its figure or panel out.
@@ -90,16 +90,14 @@ class Swept(Replications):
     cv_scale: Annotated[tuple[float, ...] | None, "swept CVs; none: the paper's"] = None
     slo_scale: Annotated[tuple[float, ...] | None, "swept SLOs; none: the paper's"] = None
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
-    rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"]
-    train_seed: Annotated[int, "seed of the traffic that placements are made for"]
-    test_seed: Annotated[int, "seed of the traffic that they are tested on"]
 
 
 def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
     """The base point of a column on a trace."""
-    same = {name: getattr(config, name) for name in ("profile", "rng", "train_seed", "test_seed")}
     swept: dict[str, Any] = dict(zip(SWEPT, column.base, strict=True))
-    return Replayed(model_types=column.model_types, **swept, **replay, **same)
+    same = part_of(Measurement, config)
+    models = column.model_types
+    return Replayed(model_types=models, profile=config.profile, **swept, **replay, **same)
 
 
 def sweep_row(

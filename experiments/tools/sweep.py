@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from beta_jax.types import Rules
-from experiments.engine import fields
+from experiments.engine.fields import render
 from experiments.engine.files import input_path
 from experiments.engine.model_files import read_models, shares
 from experiments.engine.points import Point, Replications
-from experiments.engine.scenarios import Scenario
+from experiments.engine.scenarios import Measurement, Scenario, ServedModels, part_of
 from experiments.experiment import Experiment, Plot
 from experiments.report.figures import LATENCY
 
@@ -37,23 +36,17 @@ class SweepError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Replications):
-    """Every axis is a list; one value holds it fixed."""
+class Config(Replications, Measurement, ServedModels):
+    """Of what determines a result, whatever can be swept is a list: an axis."""
 
     policies: Annotated[tuple[str, ...], "placement policies, a curve each"]
     num_devices: Annotated[tuple[int, ...], "devices in the cluster"]
     rates: Annotated[tuple[float, ...], "total request rates, requests/s"]
     cvs: Annotated[tuple[float, ...], "coefficients of variation of the gaps between arrivals"]
     slo_scales: Annotated[tuple[float, ...], "SLOs as multiples of the single-device latency"]
-    model_types: Annotated[tuple[str, ...], "profiled type of each served model"]
     num_models: Annotated[
         tuple[int, ...], "numbers of models, the types taking turns; empty: one of each type"
     ] = ()
-    models: Annotated[
-        str | None,
-        "CSV or JSON file of models, in place of model_types: type, and where known name, "
-        "rate_share (in place of splits), slo_s or slo_scale (in place of slo_scales)",
-    ] = None
     memory_gib: Annotated[tuple[float, ...], "usable memories of a device, GiB"] = (13.0,)
     durations_s: Annotated[tuple[float, ...], "lengths of the traffic, s"]
     profile: Annotated[tuple[str, ...], "profile files"]
@@ -70,21 +63,9 @@ class Config(Replications):
         str | None, "axis drawn along x; none: the first with most values, of the numeric ones"
     ] = None
     devices_per_node: Annotated[int, "devices in a node"] = 8
-    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
-    rng: Annotated[Literal["jax", "legacy"], "generator; legacy gives the published arrivals"] = (
-        "jax"
-    )
-    train_seed: Annotated[int, "seed of the traffic that placements are made for"] = 0
-    test_seed: Annotated[int, "seed of the traffic that they are tested on"] = 1
     train_duration_s: Annotated[
         float | None, "length of the training traffic, s; none: as the test traffic"
     ] = None
-    pipeline_overhead: Annotated[
-        float | None,
-        "every stage of an operator-serial pipeline takes this times single-device latency / "
-        "stages; none: as profiled",
-    ] = None
-    rules: Rules = dataclasses.field(default_factory=Rules)
 
 
 def points(config: Config) -> list[Point]:
@@ -100,7 +81,7 @@ def points(config: Config) -> list[Point]:
     found = []
     for values in _combinations(config, axes, varied):
         apart = [] if config.combine == "zip" else [name for name in varied if name != x]
-        panel = ", ".join(f"{name}={fields.render(values[name])}" for name in apart)
+        panel = ", ".join(f"{name}={render(values[name])}" for name in apart)
         if config.combine == "zip":
             panel = " and ".join(varied)
         scenario = _scenario(config, values)
@@ -157,13 +138,15 @@ def _combinations(
 
 
 def _scenario(config: Config, values: Mapping[str, Any]) -> Scenario:
-    types = tuple(itertools.islice(itertools.cycle(config.model_types), values["num_models"]))
+    types = itertools.islice(itertools.cycle(config.model_types), values["num_models"])
     swept = {AXES[name]: value for name, value in values.items() if name != "num_models"}
-    same = {field.name for field in dataclasses.fields(Scenario)} - {"model_types", *swept}
+    same = part_of(Measurement, config) | part_of(ServedModels, config)
+    same["model_types"] = () if config.models is not None else tuple(types)
     return Scenario(
-        model_types=() if config.models is not None else types,
+        devices_per_node=config.devices_per_node,
+        train_duration_s=config.train_duration_s,
+        **same,
         **swept,
-        **{name: getattr(config, name) for name in same},
     )
 
 
