@@ -60,7 +60,7 @@ class Replay(NamedTuple):
     rng: str
 
 
-Traffic = Synthetic | Replay
+Arrivals = Synthetic | Replay
 
 
 class InputMaker:
@@ -140,8 +140,8 @@ class InputMaker:
     def workloads(self, scenarios: Iterable[BaseScenario]) -> dict[BaseScenario, Inputs]:
         """Problem and workloads of each scenario; equal traffic is the same object."""
         problems = {scenario: self.problem(scenario) for scenario in dict.fromkeys(scenarios)}
-        seeds: dict[Traffic, dict[int, None]] = {}
-        models: dict[Traffic, Sequence[Model]] = {}
+        seeds: dict[Arrivals, dict[int, None]] = {}
+        models: dict[Arrivals, Sequence[Model]] = {}
         for scenario, problem in problems.items():
             for traffic, seed in train_and_test(scenario, problem):
                 models.setdefault(traffic, problem.models)
@@ -157,7 +157,7 @@ class InputMaker:
         }
 
     def _sample(
-        self, traffic: Traffic, models: Sequence[Model], seeds: Iterable[int]
+        self, traffic: Arrivals, models: Sequence[Model], seeds: Iterable[int]
     ) -> list[Workload]:
         match traffic:
             case Synthetic():
@@ -201,7 +201,7 @@ def _open_trace(source: str, complete: bool) -> tuple[traces.Trace, float]:
     return (traces.complete(trace) if complete else trace), scale
 
 
-def train_and_test(scenario: BaseScenario, problem: Problem) -> list[tuple[Traffic, int]]:
+def train_and_test(scenario: BaseScenario, problem: Problem) -> list[tuple[Arrivals, int]]:
     """The traffic and seed of a scenario's two workloads, by which they are shared."""
     seeds = scenario.train_seed, scenario.test_seed
     match scenario:

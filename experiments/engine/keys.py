@@ -11,7 +11,7 @@ from beta_jax import search, traces
 from beta_jax.simulator import SIMULATOR_VERSION
 from experiments.engine.files import input_path
 from experiments.engine.points import Case
-from experiments.engine.scenarios import FILES, Replayed
+from experiments.engine.scenarios import FILE_FIELDS, Replayed
 from experiments.engine.store import digest
 
 RECORD_VERSION = 1
@@ -33,7 +33,7 @@ class Keys:
     def _key(self, case: Case) -> str:
         policy, scenario = case
         fields = dataclasses.asdict(scenario)
-        for name in FILES:
+        for name in FILE_FIELDS:
             fields[name] = None if fields[name] is None else self._sha256(input_path(fields[name]))
         if isinstance(scenario, Replayed):
             path = input_path(scenario.trace)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from experiments.engine.scenarios import BaseScenario
+from experiments.engine.store import Record
 
 
 class Case(NamedTuple):
@@ -45,7 +46,7 @@ class PointResult(NamedTuple):
     point: Point
     replication: int
     scenario: BaseScenario
-    record: Mapping[str, Any]
+    record: Record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

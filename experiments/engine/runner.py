@@ -29,7 +29,7 @@ MOST_PROGRAMS = 128
 
 
 def run_points(
-    points: Iterable[Point], plan: Replications, store: Store, stopwatch: Stopwatch
+    points: Iterable[Point], replications: Replications, store: Store, stopwatch: Stopwatch
 ) -> list[PointResult]:
     """Place and simulate every point, equal ones once, except what the store has already.
 
@@ -44,7 +44,7 @@ def run_points(
         find_policy(policy)
     inputs = InputMaker()
     scenarios = {
-        base: _replications(base, plan.seeds, inputs)
+        base: _replications(base, replications.seeds, inputs)
         for base in dict.fromkeys(point.scenario for point in points)
     }
     records = Records(store, inputs, stopwatch)
@@ -52,11 +52,13 @@ def run_points(
     def case(point: Point, replication: int) -> Case:
         return Case(point.policy, scenarios[point.scenario][replication])
 
-    if plan.until_decided is None:
-        records.compute(case(point, i) for i in range(plan.seeds) for point in points)
-        seeds_of = dict.fromkeys(points, plan.seeds)
+    if replications.until_decided is None:
+        records.compute(case(point, i) for i in range(replications.seeds) for point in points)
+        seeds_of = dict.fromkeys(points, replications.seeds)
     else:
-        seeds_of = _until_decided(points, plan.seeds, plan.until_decided, records, case)
+        seeds_of = _until_decided(
+            points, replications.seeds, replications.until_decided, records, case
+        )
     results = [
         PointResult(point, i, case(point, i).scenario, records[case(point, i)])
         for point in points

@@ -136,7 +136,7 @@ class Replayed(BaseScenario):
         return f"{self.test} of {self.trace} at rate scale {self.rate_scale:.6g}"
 
 
-FILES = ("models", "profile")
+FILE_FIELDS = ("models", "profile")
 """Fields of a scenario that name files: their contents determine a result, not their names."""
 
 

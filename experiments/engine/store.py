@@ -11,12 +11,27 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from experiments.engine import files
 
-Record = dict[str, Any]
 FILE = "results.jsonl"
+
+
+class Record(TypedDict):
+    """What is stored of a result, as JSON; see `compute`.
+
+    metrics: of the test traffic. placement: its groups or segments, models by their index; layout:
+    the same in short; hosts_any: whether it has a replica. The others are those of the search.
+    """
+
+    metrics: dict[str, float]
+    placement: dict[str, Any]
+    layout: str
+    hosts_any: bool
+    train_score: float
+    num_simulations: int
+    warnings: list[str]
 
 
 class StoreError(ValueError):

@@ -50,11 +50,11 @@ def to_row(result: PointResult) -> Row:
 class Results:
     """What a list of points came to, in the order of the points; shows itself in a notebook.
 
-    plan: how many replications there were to be, and whether fewer could do.
+    replications: how many there were to be, and whether fewer could do.
     """
 
     results: Sequence[PointResult]
-    plan: Replications
+    replications: Replications
     figure: Callable[[Sequence[Row]], Figure] | None = None
 
     @property
@@ -137,9 +137,9 @@ class Results:
         """of_all: with the confidence at which all pairs of policies may be looked at."""
         num = len(policies[a])
         confidence = CONFIDENCE
-        if self.plan.until_decided is not None:
-            confidence = dict(looks(self.plan.seeds))[num]
-        if of_all or self.plan.until_decided is not None:
+        if self.replications.until_decided is not None:
+            confidence = dict(looks(self.replications.seeds))[num]
+        if of_all or self.replications.until_decided is not None:
             confidence = 1 - (1 - confidence) / math.comb(len(policies), 2)
         interval = paired_difference(policies[a], policies[b], confidence)
         return {
@@ -148,7 +148,7 @@ class Results:
             "low": interval.low,
             "high": interval.high,
             "confidence": confidence,
-            "verdict": judge(interval, self.plan.until_decided or 0.0),
+            "verdict": judge(interval, self.replications.until_decided or 0.0),
         }
 
     def save(self, directory: Path) -> None:
@@ -168,7 +168,7 @@ class Results:
     def report(self) -> None:
         """Print a table per panel, what is decided, and warnings."""
         means = self.intervals()
-        replicated = self.plan.seeds > 1
+        replicated = self.replications.seeds > 1
         print("SLO attainment (%)" + (", +- half a 95 % interval" if replicated else ""))
         panels = dict.fromkeys(row["panel"] for row in means)
         for panel in panels:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from beta_jax.placement.changes import Change, compare_placements
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.types import GB
+from experiments.report.tables import Row
 
 FILE = "changes.csv"
 
@@ -29,7 +29,7 @@ def moved(changes: Mapping[str, Change], name: str) -> dict[str, float]:
     return {"moved_gib": changes[name].bytes_moved / GB if name in changes else float("nan")}
 
 
-def rows(changes: Mapping[str, Change]) -> list[dict[str, Any]]:
+def rows(changes: Mapping[str, Change]) -> list[Row]:
     """A row per group of every change but the first, which is from a placement to itself."""
     if not changes:
         return []

@@ -19,7 +19,7 @@ from beta_jax.simulator.lanes import make_cases
 from beta_jax.simulator.packing import pack_block
 from beta_jax.simulator.results import join_requests
 from beta_jax.theory import queueing
-from beta_jax.theory.systems import ALL, FOREVER, Case, Groups, Row, Systems
+from beta_jax.theory.systems import ALL, FOREVER, Comparison, Groups, KnownAverage, Systems
 from beta_jax.types import Workload, durations_to_ticks
 from beta_jax.workloads.synthesis import synthesize
 
@@ -30,29 +30,18 @@ DEEP = (0.25, 0.6875, 0.5, 0.125)
 MANY_GROUPS = 256
 
 
-def compare(cases: Sequence[Case], seed: int) -> list[Row]:
-    """A row per equality; most count requests that differ, exactly none.
+def compare(averages: Sequence[KnownAverage], seed: int) -> list[Comparison]:
+    """An equality each; most count requests that differ, exactly none.
 
-    cases: systems of one stage or several, simulated together and one by one.
+    averages: systems of one stage or several, simulated together and one by one.
     """
     return [
         *_bursts(),
         *_programs(seed),
-        *_batches(cases, seed),
+        *_batches(averages, seed),
         *_dispatch(seed),
         *_clocks(seed),
     ]
-
-
-def _row(case: str, quantity: str, simulated: float, exact: float) -> Row:
-    return {
-        "case": case,
-        "quantity": quantity,
-        "simulated": simulated,
-        "exact": exact,
-        "standard_error": None,
-        "difference_in_se": None,
-    }
 
 
 def _run(problem: Problem, placement: Placement, workload: Workload) -> Outcome:
@@ -60,14 +49,14 @@ def _run(problem: Problem, placement: Placement, workload: Workload) -> Outcome:
     return outcome
 
 
-def _differ(case: str, a: Outcome, b: Outcome) -> Row:
+def _differ(case: str, a: Outcome, b: Outcome) -> Comparison:
     """How many requests of two outcomes have different decisions, groups or latencies."""
     latencies = [outcome.finish - outcome.workload.arrival for outcome in (a, b)]
     differ = (latencies[0] != latencies[1]) | (a.good != b.good) | (a.group != b.group)
-    return _row(case, "requests that differ", int(differ.sum()), 0)
+    return Comparison(case, "requests that differ", int(differ.sum()), 0)
 
 
-def _bursts() -> Iterable[Row]:
+def _bursts() -> Iterable[Comparison]:
     """Four requests at once (figure 1 of the paper)."""
     for name, stages in (("on one device", (1.0,)), ("through two stages", (0.5, 0.5))):
         systems = Systems([stages])
@@ -75,10 +64,12 @@ def _bursts() -> Iterable[Row]:
         burst = Workload(np.zeros(4, np.int64), np.array([0, 1, 2, 0]))
         tally = simulate(systems.problem(FOREVER), placement, burst)
         exact = float(queueing.burst_latency_s(4, sum(stages), max(stages)))
-        yield _row(f"burst of 4 {name}", "mean latency (s)", float(tally.latency_mean_s[0]), exact)
+        yield Comparison(
+            f"burst of 4 {name}", "mean latency (s)", float(tally.latency_mean_s[0]), exact
+        )
 
 
-def _programs(seed: int) -> Iterable[Row]:
+def _programs(seed: int) -> Iterable[Comparison]:
     """Finishes of a pipeline against its recurrence, in the programs that may compute them."""
     for name, types, groups in (
         ("one clock per group", ("t", "t", "t"), 1),
@@ -92,15 +83,15 @@ def _programs(seed: int) -> Iterable[Row]:
         outcome = _run(problem, systems.placement((*idle, (DEEP, ALL))), workload)
         factor = np.array([1 + (kind == "slow") for kind in types])[workload.model]
         _, end = run_stages(workload.arrival, factor[:, None] * durations_to_ticks(DEEP))
-        yield _row(name, "requests that differ", int((outcome.finish != end[:, -1]).sum()), 0)
+        yield Comparison(name, "requests that differ", int((outcome.finish != end[:, -1]).sum()), 0)
 
 
-def _batches(cases: Sequence[Case], seed: int) -> Iterable[Row]:
+def _batches(averages: Sequence[KnownAverage], seed: int) -> Iterable[Comparison]:
     """The same lanes in lockstep, and one by one; and their counts."""
-    systems = Systems(stages for case in cases for stages, _ in case.groups)
-    problems = [systems.problem(case.slo_s) for case in cases]
-    placements = [systems.placement(case.groups) for case in cases]
-    yield from _together(f"{len(cases)} lanes", problems, placements, seed)
+    systems = Systems(stages for known in averages for stages, _ in known.groups)
+    problems = [systems.problem(known.slo_s) for known in averages]
+    placements = [systems.placement(known.groups) for known in averages]
+    yield from _together(f"{len(averages)} lanes", problems, placements, seed)
     systems = Systems([DEEP], ("t", "slow", "t"))
     for dispatch in Dispatch:
         problems = [systems.problem(slo_s, dispatch) for slo_s in np.arange(1.5, 6.5, 0.25)]
@@ -110,7 +101,7 @@ def _batches(cases: Sequence[Case], seed: int) -> Iterable[Row]:
 
 def _together(
     name: str, problems: Sequence[Problem], placements: Sequence[Placement], seed: int
-) -> Iterable[Row]:
+) -> Iterable[Comparison]:
     workload = _traffic(problems[0], seed)
     together = _in_lockstep(problems, placements, workload)
     apart = [_run(*system, workload) for system in zip(problems, placements, strict=True)]
@@ -118,11 +109,11 @@ def _together(
         int(((a.finish != b.finish) | (a.group != b.group)).sum())
         for a, b in zip(together, apart, strict=True)
     )
-    yield _row(f"{name}: in lockstep, or alone", "requests that differ", differ, 0)
+    yield Comparison(f"{name}: in lockstep, or alone", "requests that differ", differ, 0)
     tally = simulate(problems, placements, workload)
     counted = [[o.good[workload.model == m].sum() for m in ALL] for o in together]
     differ = int(np.abs(tally.good[:, : len(ALL)] - counted).sum())
-    yield _row(f"{name}: counted, or listed", "requests that differ", differ, 0)
+    yield Comparison(f"{name}: counted, or listed", "requests that differ", differ, 0)
 
 
 def _in_lockstep(
@@ -143,7 +134,7 @@ def _in_lockstep(
     return join_requests(cases, [[found[index]] for index in range(len(lanes))])
 
 
-def _dispatch(seed: int) -> Iterable[Row]:
+def _dispatch(seed: int) -> Iterable[Comparison]:
     """Of replicas that take equally long, the one that is free first is the next in turn."""
     systems = Systems([(2.25,)])
     placement = systems.placement((((2.25,), ALL),) * 3)
@@ -151,7 +142,7 @@ def _dispatch(seed: int) -> Iterable[Row]:
     first = _run(problem, placement, _one_model(_traffic(problem, seed)))
     for dispatch in ("earliest_finish", "round_robin"):
         other = _run(systems.problem(FOREVER, dispatch), placement, first.workload)
-        yield _row(
+        yield Comparison(
             f"M/D/3 by {dispatch}, or by earliest_free",
             "requests that differ",
             int((first.finish != other.finish).sum()),
@@ -163,7 +154,7 @@ def _one_model(workload: Workload) -> Workload:
     return Workload(workload.arrival, np.zeros_like(workload.model))
 
 
-def _clocks(seed: int) -> Iterable[Row]:
+def _clocks(seed: int) -> Iterable[Comparison]:
     """Moved in time, or with all times doubled, a simulation decides the same."""
     systems = Systems([DEEP, tuple(2 * stage for stage in DEEP)], ("t", "slow", "t"))
     problem, twice = systems.problem(4.0), systems.problem(8.0)
@@ -179,7 +170,7 @@ def _clocks(seed: int) -> Iterable[Row]:
         Workload(2 * workload.arrival, workload.model),
     )
     differ = (outcome.good != doubled.good) | (outcome.group != doubled.group)
-    yield _row("all times doubled", "requests that differ", int(differ.sum()), 0)
+    yield Comparison("all times doubled", "requests that differ", int(differ.sum()), 0)
 
 
 def _traffic(problem: Problem, seed: int) -> Workload:

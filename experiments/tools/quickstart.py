@@ -39,8 +39,6 @@ SOMETIMES = (
 )
 """Files that not every run has."""
 FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
-BETA = "beta"
-"""The policy with options, and the one that can start from a placement."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,15 +132,19 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     objective = Objective(config.beta.worst_share, config.beta.fairness)
     with stopwatch.part("read"):
         inputs = _read(config)
-    if config.start_from is None and BETA not in config.policies and _searches(config.beta):
+    if (
+        config.start_from is None
+        and planning.IMPROVES not in config.policies
+        and _searches(config.beta)
+    ):
         raise ValueError("beta.budget_... and beta.seed need `beta` among the policies")
     options: dict[str, dict[str, Any]] = {policy: {} for policy in config.policies}
-    if inputs.today is not None and BETA not in options:
-        options = {BETA: {}, **options}
-    if BETA in options:
+    if inputs.today is not None and planning.IMPROVES not in options:
+        options = {planning.IMPROVES: {}, **options}
+    if planning.IMPROVES in options:
         limit = None if config.max_moved_gib is None else config.max_moved_gib * GB
         changes = {"start_from": inputs.today, "max_bytes_moved": limit}
-        options[BETA] = dataclasses.asdict(config.beta) | changes
+        options[planning.IMPROVES] = dataclasses.asdict(config.beta) | changes
     with stopwatch.part("place"):
         plans = [
             planning.make_plan(problem, inputs.training, options, objective, inputs.today)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from experiments.engine import files
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import figures, tables
+
+if TYPE_CHECKING:
+    from beta_jax.theory.systems import Comparison
 
 FILES = ("selfcheck.csv", "selfcheck.pdf", "selfcheck.png")
 STANDARD_ERRORS = 4.0
@@ -45,7 +48,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         import jax
 
         from beta_jax.simulator import SIMULATOR_VERSION
-        from beta_jax.theory import systems as exact_cases
+        from beta_jax.theory import systems
         from experiments.tools import exact_equalities
     devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     print(
@@ -53,20 +56,21 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         f"Python {platform.python_version()}, simulator version {SIMULATOR_VERSION}\n"
     )
     with stopwatch.part("theory"):
-        cases = exact_cases.cases()
+        known = systems.averages()
     with stopwatch.part("simulate"):
-        averages = exact_cases.compare(cases, config.replications, config.duration_s, config.seed)
-        equalities = exact_equalities.compare(cases, config.seed)
-    rows = [row | {"verdict": PASS if passes(row) else FAIL} for row in (*averages, *equalities)]
+        averages = systems.compare(known, config.replications, config.duration_s, config.seed)
+        equalities = exact_equalities.compare(known, config.seed)
+    found = [*averages, *equalities]
+    rows = [one._asdict() | {"verdict": PASS if passes(one) else FAIL} for one in found]
     files.write(directory / FILES[0], tables.to_csv(rows))
     for part in (rows[: len(averages)], rows[len(averages) :]):
         shown = [{k: v for k, v in row.items() if v is not None} for row in part]
         print(f"{tables.to_text(shown)}\n")
-    failed = [row for row in rows if row["verdict"] == FAIL]
+    failed = [one for one in found if not passes(one)]
     if failed:
         draw(directory)  # the figure of an earlier run would say otherwise
-        names = [f"{row['case']}: {row['quantity']}" for row in failed]
-        by_chance = len(failed) == 1 and failed[0]["difference_in_se"] is not None
+        names = [f"{one.case}: {one.quantity}" for one in failed]
+        by_chance = len(failed) == 1 and failed[0].difference_in_se is not None
         raise SelfCheckError(
             f"{len(failed)} of {len(rows)} checks failed: {'; '.join(names[:3])}"
             f"{', ...' * (len(failed) > 3)}; "
@@ -79,10 +83,11 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     print(f"all {len(rows)} checks passed")
 
 
-def passes(row: dict[str, Any]) -> bool:
+def passes(found: Comparison) -> bool:
     """Whether an average is near enough to its exact value, or an equality holds."""
-    score = row["difference_in_se"]
-    return row["simulated"] == row["exact"] if score is None else abs(score) <= STANDARD_ERRORS
+    if found.difference_in_se is None:
+        return found.simulated == found.exact
+    return abs(found.difference_in_se) <= STANDARD_ERRORS
 
 
 def draw(directory: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from experiments.engine.scenarios import Measurement, Scenario, ServedModels, pa
 from experiments.experiment import Experiment, Plot
 from experiments.report.figures import LATENCY
 
-AXES = {
+FIELDS = {
     "num_devices": "num_devices",
     "rates": "rate_rps",
     "cvs": "cv",
@@ -85,12 +85,14 @@ def points(config: Config) -> list[Point]:
         if config.combine == "zip":
             panel = " and ".join(varied)
         scenario = _scenario(config, values)
-        found += [Point(panel, AXES[x], values[x], policy, scenario) for policy in config.policies]
+        found += [
+            Point(panel, FIELDS[x], values[x], policy, scenario) for policy in config.policies
+        ]
     return found
 
 
 def _axes(config: Config) -> dict[str, tuple[Any, ...]]:
-    axes = {name: getattr(config, name) for name in AXES}
+    axes = {name: getattr(config, name) for name in FIELDS}
     if not config.num_models:
         axes["num_models"] = (len(config.model_types),)
     return axes
@@ -139,7 +141,7 @@ def _combinations(
 
 def _scenario(config: Config, values: Mapping[str, Any]) -> Scenario:
     types = itertools.islice(itertools.cycle(config.model_types), values["num_models"])
-    swept = {AXES[name]: value for name, value in values.items() if name != "num_models"}
+    swept = {FIELDS[name]: value for name, value in values.items() if name != "num_models"}
     same = part_of(Measurement, config) | part_of(ServedModels, config)
     same["model_types"] = () if config.models is not None else tuple(types)
     return Scenario(

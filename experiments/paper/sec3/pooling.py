@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from beta_jax.theory import queueing
-from beta_jax.theory import systems as exact_cases
+from beta_jax.theory import systems as known_systems
 from experiments.engine.timing import Stopwatch
 from experiments.paper.sec3.config import Config
 from experiments.report.tables import Row
@@ -61,19 +61,20 @@ def _simulated(config: Config) -> list[Row]:
     if wrong := [load for load in runs.values if not 0 < load < 2]:
         raise ValueError(f"loads of two devices are inside (0, 2), got {wrong[0]}")
     for index, load in enumerate(runs.values):
-        systems = {SIMPLE: exact_cases.apart(load, (2,))} if load / 2 <= MOST_BUSY else {}
+        systems = {SIMPLE: known_systems.apart(load, (2,))} if load / 2 <= MOST_BUSY else {}
         for name, stages in STAGES.items():
             if load * max(stages) <= MOST_BUSY:
                 stages_s = tuple(load * stage for stage in stages)
-                systems[name] = ((stages_s, exact_cases.ALL),)
-        cases = [exact_cases.mean_latency(*system) for system in systems.items()]
+                systems[name] = ((stages_s, known_systems.ALL),)
+        known = [known_systems.mean_latency(*system) for system in systems.items()]
         seed = config.seed + index * runs.seeds
-        for row in exact_cases.compare(cases, runs.seeds, runs.duration_s, seed) if cases else ():
+        for one in known_systems.compare(known, runs.seeds, runs.duration_s, seed) if known else ():
+            assert one.standard_error is not None  # an average has one
             rows.append(
-                {"curve": row["case"], "load": load, "seeds": runs.seeds}
-                | {"latency": row["simulated"] / load, "latency_exact": row["exact"] / load}
-                | {"standard_error": row["standard_error"] / load}
-                | {"difference_in_se": row["difference_in_se"]}
+                {"curve": one.case, "load": load, "seeds": runs.seeds}
+                | {"latency": one.simulated / load, "latency_exact": one.exact / load}
+                | {"standard_error": one.standard_error / load}
+                | {"difference_in_se": one.difference_in_se}
             )
     if not rows:
         raise ValueError(f"all loads keep a device busy for more than {MOST_BUSY:.0%} of the time")

@@ -34,7 +34,7 @@ UTILISATION_S, SHOWN_S = 500.0, 40.0
 """Length of the run of which the utilisation is shown, and the part of it that is."""
 
 
-class Case(NamedTuple):
+class TrafficMix(NamedTuple):
     """Traffic of the two models; `published`: how many times as fast pooling is in the paper."""
 
     name: str
@@ -43,10 +43,10 @@ class Case(NamedTuple):
     published: float
 
 
-CASES = (
-    Case("equal rates, Poisson", (1, 1), 1.0, 1.3),
-    Case("20 % and 80 % of the rate, Poisson", (2, 8), 1.0, 6.6),
-    Case("equal rates, CV 3", (1, 1), 3.0, 1.9),
+MIXES = (
+    TrafficMix("equal rates, Poisson", (1, 1), 1.0, 1.3),
+    TrafficMix("20 % and 80 % of the rate, Poisson", (2, 8), 1.0, 6.6),
+    TrafficMix("equal rates, CV 3", (1, 1), 3.0, 1.9),
 )
 
 
@@ -55,32 +55,32 @@ def run(config: Config, stopwatch: Stopwatch) -> dict[str, list[Row]]:
     profile = load_profile(input_path(config.profile))
     none = dataclasses.replace(config.rules, stage_overhead=0.0, request_overhead_s=0.0)
     tables: dict[str, list[Row]] = {"two_models": [], "two_models_latencies": []}
-    for case in CASES:
+    for mix in MIXES:
         traffic: list[Workload] = []
         for overheads, rules in (("off", none), ("on", config.rules)):
-            problem = _problem(case, config, profile, rules)
+            problem = _problem(mix, config, profile, rules)
             if not traffic:
                 with stopwatch.part("workloads"):
                     traffic = _traffic(config, problem, config.two_models.duration_s)
             placements = _place(problem, traffic[0], stopwatch)
             served = _serve(problem, placements, traffic[1:], config.warmup_s, stopwatch)
             theory = {p: Theory(problem, placement) for p, placement in placements.items()}
-            tables["two_models"] += _means(case, overheads, placements, served, theory)
+            tables["two_models"] += _means(mix, overheads, placements, served, theory)
             if overheads == "on":
                 with stopwatch.part("quantiles"):
-                    tables["two_models_latencies"] += _quantiles(case, served, theory)
+                    tables["two_models_latencies"] += _quantiles(mix, served, theory)
     tables["two_models_utilisation"] = _utilisation(config, profile, stopwatch)
     return tables
 
 
-def _problem(case: Case, config: Config, profile: Profile, rules: Rules) -> Problem:
+def _problem(mix: TrafficMix, config: Config, profile: Profile, rules: Rules) -> Problem:
     models = make_models(
         (MODEL_TYPE,) * 2,
         profile,
         slo_scale=math.inf,
         total_rate_rps=config.two_models.rate_rps,
-        split=case.shares,
-        cv=case.cv,
+        split=mix.shares,
+        cv=mix.cv,
     )
     return Problem(models, Cluster(2, MEMORY_GIB * GB), profile, rules)
 
@@ -126,7 +126,7 @@ def _serve(
 
 
 def _means(
-    case: Case,
+    mix: TrafficMix,
     overheads: str,
     placements: dict[str, Placement],
     served: dict[str, list[Outcome]],
@@ -143,13 +143,13 @@ def _means(
         simple = policy == POLICIES[0]
         one = Interval(1.0, math.nan, math.nan, len(means[policy]))
         rows.append(
-            {"case": case.name, "overheads": overheads, "policy": policy}
+            {"case": mix.name, "overheads": overheads, "policy": policy}
             | {"placement": str(placements[policy]), "seeds": len(means[policy])}
             | _bounds("latency_mean_s", mean_interval(means[policy]))
             | {"latency_mean_s_exact": exact[policy]}
             | _bounds("ratio", one if simple else paired_ratio(means[POLICIES[0]], means[policy]))
             | {"ratio_exact": exact[POLICIES[0]] / exact[policy]}
-            | {"ratio_published": 1.0 if simple else case.published}
+            | {"ratio_published": 1.0 if simple else mix.published}
         )
     return rows
 
@@ -159,7 +159,7 @@ def _bounds(name: str, interval: Interval) -> Row:
 
 
 def _quantiles(
-    case: Case, served: dict[str, list[Outcome]], theory: dict[str, Theory]
+    mix: TrafficMix, served: dict[str, list[Outcome]], theory: dict[str, Theory]
 ) -> list[Row]:
     """Latency quantiles of all replications together, of all requests and of each model."""
     rows = []
@@ -173,7 +173,7 @@ def _quantiles(
                 theory[policy].latency_cdf(quantiles_s, model).tolist(),
             )
             known = {
-                "case": case.name,
+                "case": mix.name,
                 "policy": policy,
                 "model": "all" if model is None else model,
             }
@@ -195,7 +195,7 @@ def _utilisation(config: Config, profile: Profile, stopwatch: Stopwatch) -> list
 
     A request keeps one device of the two busy for its latency on a single device, before its end.
     """
-    problem = _problem(CASES[2], config, profile, config.rules)
+    problem = _problem(MIXES[2], config, profile, config.rules)
     traffic = _traffic(config, problem, UTILISATION_S)
     placements = _place(problem, traffic[0], stopwatch)
     served = _serve(problem, placements, traffic[1:2], 0.0, stopwatch)

@@ -140,7 +140,7 @@ def test_points_of_one_replication_at_one_place_count_as_their_mean():
     """As the pairs of slices do over which the robustness figure averages."""
     one = results({"mp-search": [curve(1, 1, 1, 1)], "sr-greedy": [curve(1, 1, 0.99, 0.4)]})
     other = results({"mp-search": [curve(1, 1, 1, 0.9)], "sr-greedy": [curve(1, 0.98, 0.5, 0.4)]})
-    both = Results([*one.results, *other.results], one.plan)
+    both = Results([*one.results, *other.results], one.replications)
     assert both.samples("slo_attainment")["p", "rate_rps", 8.0] == {
         "mp-search": [0.95],
         "sr-greedy": [0.4],

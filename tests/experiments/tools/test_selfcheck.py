@@ -12,7 +12,7 @@ import pytest
 
 import run
 from beta_jax import Dispatch, Outcome, Rules
-from beta_jax.theory import systems as exact_cases
+from beta_jax.theory import systems
 from experiments.tools import exact_equalities, selfcheck
 
 SMALL = ("--config", "selfcheck:smoke")
@@ -41,14 +41,14 @@ def test_a_sound_installation_passes(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_simulator_with_an_overhead_too_many_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    real = exact_cases.simulate
+    real = systems.simulate
 
     def slow(problems, *arguments, **options):
         rules = Rules(stage_overhead=0.009, request_overhead_s=0)
         slower = [dataclasses.replace(problem, rules=rules) for problem in problems]
         return real(slower, *arguments, **options)
 
-    monkeypatch.setattr(exact_cases, "simulate", slow)
+    monkeypatch.setattr(systems, "simulate", slow)
     assert execute(tmp_path, *SMALL) == 1
     output = capsys.readouterr()
     assert "FAIL" in output.out
@@ -69,15 +69,15 @@ def test_a_request_that_finishes_a_tick_late_is_found(monkeypatch: pytest.Monkey
         result[0] = Outcome(first.workload, moved, first.good, first.group, first.counted)
         return result
 
-    cases = exact_cases.cases()
-    assert all(map(selfcheck.passes, exact_equalities.compare(cases, 3)))
+    averages = systems.averages()
+    assert all(map(selfcheck.passes, exact_equalities.compare(averages, 3)))
     monkeypatch.setattr(exact_equalities, "_in_lockstep", late)
-    failed = [row for row in exact_equalities.compare(cases, 3) if not selfcheck.passes(row)]
-    assert [row["case"] for row in failed] == [
+    failed = [one for one in exact_equalities.compare(averages, 3) if not selfcheck.passes(one)]
+    assert [one.case for one in failed] == [
         "27 lanes: in lockstep, or alone",
         *(f"20 lanes, {dispatch}: in lockstep, or alone" for dispatch in Dispatch),
     ]
-    assert [row["simulated"] for row in failed] == [1] * 4
+    assert [one.simulated for one in failed] == [1] * 4
 
 
 def test_no_replications_no_check(capsys: pytest.CaptureFixture[str], tmp_path: Path):

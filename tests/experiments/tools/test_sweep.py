@@ -57,7 +57,7 @@ def test_a_grid_has_a_point_for_every_combination_and_policy():
     assert all(p.x == p.scenario.num_devices for p in found)
 
 
-@pytest.mark.parametrize("axis", sweep.AXES)
+@pytest.mark.parametrize("axis", sweep.FIELDS)
 def test_any_axis_can_be_a_list(axis):
     text = {
         "splits": ("uniform", "power_law"),
@@ -65,13 +65,13 @@ def test_any_axis_can_be_a_list(axis):
         "profile": ("data/profiles/v100.json", "other.json"),
     }
     values = text.get(axis, (2, 3))
-    fixed = {name: getattr(sweep_config.CONFIG, name)[:1] for name in sweep.AXES if name != axis}
+    fixed = {name: getattr(sweep_config.CONFIG, name)[:1] for name in sweep.FIELDS if name != axis}
     found = sweep.points(configure(**fixed | {axis: values, "policies": ["mp-search"]}))
     assert len(found) == 2
     if axis == "num_models":
         assert [len(p.scenario.model_types) for p in found] == [2, 3]
     else:
-        assert [getattr(p.scenario, sweep.AXES[axis]) for p in found] == list(values)
+        assert [getattr(p.scenario, sweep.FIELDS[axis]) for p in found] == list(values)
     panels = {p.panel for p in found}
     assert len(panels) == (2 if axis in sweep.TEXT_AXES else 1)
 
