@@ -138,6 +138,17 @@ def test_one_seed_has_no_band(figure):
     assert figure.get_supxlabel() == "dotted: where a policy reaches 99 %"
 
 
+def test_points_of_one_replication_at_one_place_are_drawn_as_their_mean(table):
+    rows = [row for row in read(table) if row["policy"] == "mp-search"]
+    other = [row | {"slo_attainment": row["slo_attainment"] - 0.2} for row in rows]
+    figure = figures.curves_figure([*rows, *other], PANELS)
+    for axes, panel in zip(figure.axes, SWEPT, strict=True):
+        (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
+        expected = [100 * attainment(panel, x, "mp-search") - 10 for x in SWEPT[panel]]
+        assert list(curve.get_ydata()) == pytest.approx(expected)
+    assert not any(axes.collections for axes in figure.axes)
+
+
 def test_the_figure_says_what_was_trained_on_the_test_traffic(table):
     rows = [row | {"trained_on_test": True} for row in read(table)]
     figure = figures.curves_figure(rows, PANELS)
@@ -190,6 +201,12 @@ def test_drawing_needs_neither_jax_nor_pyplot(table):
 def test_a_broken_table_is_named_with_what_it_lacks(content, expected, table):
     table.write_text(content)
     with pytest.raises(tables.ResultsError, match=f"table.csv has {expected}"):
+        sec6_3.EXPERIMENT.draw(table.parent)
+
+
+def test_a_table_with_a_word_for_a_number_is_named(table):
+    table.write_text(table.read_text().replace(",0.5,", ",half,"))
+    with pytest.raises(tables.ResultsError, match=r"table.csv: could not convert .* 'half'"):
         sec6_3.EXPERIMENT.draw(table.parent)
 
 
