@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import command_line, output
-from experiments.timing import Stopwatch
+from experiments.cli import command_line, folder
+from experiments.engine.files import write_json
+from experiments.engine.timing import Stopwatch
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str], start: float) -> int:
     try:
         command = command_line.parse(argv)
         if command.clean:
-            print(output.clean(command.out_dir, command.name, command.experiment.FILES))
+            print(folder.clean(command.out_dir, command.name, command.experiment.files))
         else:
             execute(command, argv, Stopwatch(start))
     except command_line.HelpAsked as help_text:
@@ -43,13 +44,13 @@ def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopw
         with stopwatch.part("draw"):
             figures = experiment.draw(directory)
     else:
-        output.prepare(directory)
-        with output.locked(directory):
+        folder.prepare(directory)
+        with folder.locked(directory):
             experiment.execute(command.config, directory, stopwatch)
-            output.write_provenance(directory, command.name, argv, command.config)
+            folder.write_provenance(directory, command.name, argv, command.config)
             with stopwatch.part("draw"):
                 figures = experiment.draw(directory)
-            output.write_json(directory / output.TIMINGS, stopwatch.parts)
+            write_json(directory / folder.TIMINGS, stopwatch.parts)
     names = ", ".join(map(str, figures))
     if len(figures) > 4:
         names = f"{len(figures)} figure files in {directory}"

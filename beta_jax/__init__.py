@@ -51,7 +51,7 @@ _EXPORTS = {
         "place_batch",
     ),
 }
-_MODULES = {"queueing": "theory.queueing", "traces": "traces"}
+_MODULES = {"planning": "planning", "queueing": "theory.queueing", "traces": "traces"}
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 

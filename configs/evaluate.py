@@ -23,12 +23,11 @@ dropped and kept in each group, and the bytes of weights to load.
 
 from __future__ import annotations
 
-from experiments import evaluate as experiment
+from experiments.tools import evaluate
 
-CONFIG = experiment.Config(
+EXPERIMENT = evaluate.TASK
+CONFIG = evaluate.Config(
     placement=("data/examples/placement.json",),
     profile="data/profiles/v100.json",
     requests="data/examples/requests.csv",
 )
-
-VARIANTS: dict[str, experiment.Config] = {}

@@ -31,14 +31,13 @@ and its figure): 8 are, of these, the fewest that reach 99 %.
 
 from __future__ import annotations
 
-from experiments import quickstart as experiment
+from experiments.tools import quickstart
 
-CONFIG = experiment.Config(
+EXPERIMENT = quickstart.TASK
+CONFIG = quickstart.Config(
     requests="data/examples/requests.csv",
     model_types=("bert-2.6b",),
     profile="data/profiles/v100.json",
     num_devices=(4,),
     policies=("mp-search", "sr-greedy"),
 )
-
-VARIANTS: dict[str, experiment.Config] = {}

@@ -29,15 +29,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec3 as experiment
-from experiments.sec3.config import GROUPS, Runs, RunsAtRate, Sweep, SweepAtRate
+from experiments.paper import sec3
+from experiments.paper.sec3.config import GROUPS, Runs, RunsAtRate, Sweep, SweepAtRate
 
 
 def _spaced(first: float, last: float, num: int = 20) -> tuple[float, ...]:
     return tuple(round(first + (last - first) * i / (num - 1), 6) for i in range(num))
 
 
-CONFIG = experiment.Config(
+EXPERIMENT = sec3.TASK
+CONFIG = sec3.Config(
     profile="data/profiles/v100.json",
     model_type="bert-2.6b",
     base_cv=3.0,

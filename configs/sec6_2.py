@@ -35,10 +35,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_2 as experiment
+from experiments.paper import sec6_2
+from experiments.paper.replays import COLUMNS
 
-CONFIG = experiment.Config(
-    columns=tuple(experiment.COLUMNS),
+EXPERIMENT = sec6_2.EXPERIMENT
+CONFIG = sec6_2.Config(
+    columns=tuple(COLUMNS),
     maf1="maf1_like",
     maf2="maf2_like",
     maf1_train="0.0.0-0.1.0",
@@ -54,7 +56,7 @@ CONFIG = experiment.Config(
     test_seed=0,
 )
 
-VARIANTS = {name: dataclasses.replace(CONFIG, columns=(name,)) for name in experiment.COLUMNS} | {
+VARIANTS = {name: dataclasses.replace(CONFIG, columns=(name,)) for name in COLUMNS} | {
     "smoke": dataclasses.replace(
         CONFIG,
         columns=("S1@MAF1",),

@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_3 as experiment
+from experiments.paper import sec6_3
 
-CONFIG = experiment.Config(
+EXPERIMENT = sec6_3.EXPERIMENT
+CONFIG = sec6_3.Config(
     model_types=("bert-103.5b",) * 4,
     profile="data/profiles/v100.json",
     num_devices=64,

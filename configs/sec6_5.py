@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sec6_5 as experiment
+from experiments.paper import sec6_5
 
-CONFIG = experiment.Config(
+EXPERIMENT = sec6_5.EXPERIMENT
+CONFIG = sec6_5.Config(
     model_types=("bert-6.7b", "moe-5.3b", "bert-2.6b", "moe-2.4b", "bert-1.3b", "moe-1.3b") * 10,
     profile="data/profiles/v100.json",
     num_devices=32,

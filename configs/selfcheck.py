@@ -19,8 +19,9 @@ meet the same traffic, so their differences go together.
 
 from __future__ import annotations
 
-from experiments import selfcheck as experiment
+from experiments.tools import selfcheck
 
-CONFIG = experiment.Config()
+EXPERIMENT = selfcheck.TASK
+CONFIG = selfcheck.Config()
 
-VARIANTS = {"smoke": experiment.Config(replications=16, duration_s=3000.0)}
+VARIANTS = {"smoke": selfcheck.Config(replications=16, duration_s=3000.0)}

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import sweep as experiment
+from experiments.tools import sweep
 
-CONFIG = experiment.Config(
+EXPERIMENT = sweep.EXPERIMENT
+CONFIG = sweep.Config(
     policies=("sr-greedy", "mp-search"),
     num_devices=(4, 8, 16),
     rates=(4.0, 8.0),
@@ -32,6 +33,9 @@ CONFIG = experiment.Config(
     num_models=(16,),
     durations_s=(300.0,),
     profile=("data/profiles/v100.json",),
+    rng="jax",
+    train_seed=0,
+    test_seed=1,
     seeds=8,
 )
 

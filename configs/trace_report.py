@@ -11,8 +11,7 @@ functions of which 1 % make about half of the requests, and `maf2_like` fewer an
 
 from __future__ import annotations
 
-from experiments import trace_report as experiment
+from experiments.tools import trace_report
 
-CONFIG = experiment.Config(trace=("maf1_like", "maf2_like"))
-
-VARIANTS: dict[str, experiment.Config] = {}
+EXPERIMENT = trace_report.TASK
+CONFIG = trace_report.Config(trace=("maf1_like", "maf2_like"))

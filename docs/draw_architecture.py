@@ -32,7 +32,7 @@ COLOURS = {"ground": "#000000", "beta_jax": "#0072b2", "experiments": "#009e73"}
 
 
 def room_of(module: str) -> str | None:
-    """The room that a module is in; None for the libraries of others, and for the package's root."""
+    """The room that a module is in; None for packages of others, and for the library's root."""
     parts = module.split(".")
     return next((ROOMS[key] for key in (".".join(parts[:2]), parts[0]) if key in ROOMS), None)
 

@@ -6,13 +6,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+_HOME = {"Results": "report.results", "run": "cli.notebook"}
 __all__ = ["Results", "run"]
 
 if TYPE_CHECKING:
-    from experiments.entry import Results, run
+    from experiments.cli.notebook import run
+    from experiments.report.results import Results
 else:
 
     def __getattr__(name):
-        if name not in __all__:
+        if name not in _HOME:
             raise AttributeError(f"module 'experiments' has no attribute {name!r}")
-        return getattr(import_module("experiments.entry"), name)
+        return getattr(import_module(f"experiments.{_HOME[name]}"), name)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beta_jax.placement.placement import Placement
+from beta_jax.placement.hosting import statics
 from beta_jax.placement.problem import Problem
 from beta_jax.search.exhaustive import exhaustive
 from beta_jax.search.instances import Training, as_one
@@ -134,8 +134,7 @@ def place(policy: str | Policy, problem: Problem, training: Training, **options:
 
 
 def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
-    placement = result.placement
-    static = (placement,) if isinstance(placement, Placement) else placement.placements
+    static = statics(result.placement)
     hosted = {model for p in static for group in p.groups for model in group.models}
     missing = [model.name for index, model in enumerate(problem.models) if index not in hosted]
     if not missing:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from beta_jax.placement.hosting import statics
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.search.instances import Instances
 from beta_jax.simulator import simulate
@@ -45,7 +46,7 @@ def published_score(
     good, latency_ticks: summed over the good requests. The small terms break ties; with an infinite
     SLO the latency is the objective. A schedule has the mean number of replicas of its segments.
     """
-    static = (placement,) if isinstance(placement, Placement) else placement.placements
+    static = statics(placement)
     replicas = sum(segment.num_replicas for segment in static) / len(static)
     return float(score_counts(good, latency_ticks, num_requests, replicas))
 

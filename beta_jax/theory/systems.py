@@ -1,8 +1,8 @@
 """Systems whose averages queueing theory gives exactly, as the simulator expresses them.
 
 All of them are lanes of one block and share their traffic: Poisson arrivals of three models, one
-request/s together, so that a load is a service time in seconds. Every stage and SLO of `cases` is
-a multiple of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
+request/s together, so that a load is a service time in seconds. Every stage and SLO of `averages`
+is a multiple of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,16 +27,15 @@ RATES_RPS = (0.2, 0.3, 0.5)
 ALL = (0, 1, 2)
 FOREVER = math.inf
 WARMUP_S = 400.0
-"""Many relaxation times of the most loaded of `cases`, at 0.8."""
+"""Many relaxation times of the most loaded of `averages`, at 0.8."""
 WORKLOADS_AT_ONCE = 8
 RULES = Rules(stage_overhead=0.0, request_overhead_s=0.0)
-Row = dict[str, Any]
 Stages = tuple[float, ...]
 Groups = tuple[tuple[Stages, tuple[int, ...]], ...]
 """Stage latencies in seconds of each group, and the models that it hosts."""
 
 
-class Case(NamedTuple):
+class KnownAverage(NamedTuple):
     """A system, what is measured of each simulation, and what that is on average, exactly."""
 
     name: str
@@ -45,6 +44,20 @@ class Case(NamedTuple):
     slo_s: float
     measure: Callable[[Outcome], float]
     exact: float
+
+
+class Comparison(NamedTuple):
+    """Something simulated beside what it must be: an average, or, without an error, an equality.
+
+    case, quantity: of which system, what. difference_in_se: in standard errors.
+    """
+
+    case: str
+    quantity: str
+    simulated: float
+    exact: float
+    standard_error: float | None = None
+    difference_in_se: float | None = None
 
 
 def attainment(outcome: Outcome) -> float:
@@ -66,22 +79,22 @@ def found_present(outcome: Outcome) -> float:
 
 
 def compare(
-    found: Sequence[Case],
+    found: Sequence[KnownAverage],
     replications: int,
     duration_s: float,
     seed: int,
     warmup_s: float = WARMUP_S,
-) -> list[Row]:
-    """Simulate every case on as many independent workloads; one row each.
+) -> list[Comparison]:
+    """Simulate every system on as many independent workloads; one comparison each.
 
     warmup_s: left out at both ends; many relaxation times of the most loaded system.
     Raises ValueError for less than two replications, which have no standard error.
     """
     if replications < 2:
         raise ValueError(f"a standard error needs >= 2 replications, got {replications}")
-    systems = Systems(stages for case in found for stages, _ in case.groups)
-    problems = [systems.problem(case.slo_s) for case in found]
-    placements = [systems.placement(case.groups) for case in found]
+    systems = Systems(stages for known in found for stages, _ in known.groups)
+    problems = [systems.problem(known.slo_s) for known in found]
+    placements = [systems.placement(known.groups) for known in found]
     measured: list[list[float]] = [[] for _ in found]
     for first in range(seed, seed + replications, WORKLOADS_AT_ONCE):
         workloads = synthesize_many(
@@ -99,28 +112,22 @@ def compare(
         )
         for i, outcome in enumerate(outcomes):
             measured[i % len(found)].append(found[i % len(found)].measure(outcome))
-    return [_row(case, values) for case, values in zip(found, measured, strict=True)]
+    return [_compared(known, values) for known, values in zip(found, measured, strict=True)]
 
 
-def _row(case: Case, values: list[float]) -> Row:
+def _compared(known: KnownAverage, values: list[float]) -> Comparison:
     mean = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return {
-        "case": case.name,
-        "quantity": case.quantity,
-        "simulated": mean,
-        "exact": case.exact,
-        "standard_error": error,
-        "difference_in_se": (mean - case.exact) / error if error else math.inf,
-    }
+    score = (mean - known.exact) / error if error else math.inf
+    return Comparison(known.name, known.quantity, mean, known.exact, error, score)
 
 
-def cases() -> list[Case]:
+def averages() -> list[KnownAverage]:
     """The systems; loads and SLOs below, at and above what they can serve."""
     return [*_waits(), *_replicas(), *_two_models(), *_deadlines()]
 
 
-def _waits() -> Iterable[Case]:
+def _waits() -> Iterable[KnownAverage]:
     for load in (0.25, 0.5, 0.75):
         name, groups = f"M/D/1, load {load:g}", (((load,), ALL),)
         yield mean_latency(name, groups)
@@ -133,19 +140,19 @@ def _waits() -> Iterable[Case]:
     for wait_s in (0, *waits_s):
         quantity, measure = f"share within {load + wait_s:.3f} s", share_within(load + wait_s)
         (exact,) = theory.latency_cdf([load + wait_s]).tolist()
-        yield Case(name, quantity, groups, FOREVER, measure, exact)
+        yield KnownAverage(name, quantity, groups, FOREVER, measure, exact)
     for stages in ((0.25, 0.6875, 0.5), (0.375,) * 4):
         yield mean_latency(_pipeline(stages), ((stages, ALL),))
 
 
-def _replicas() -> Iterable[Case]:
+def _replicas() -> Iterable[KnownAverage]:
     """Requests go to the group that is free first, as from one queue."""
     for number, service_s in ((2, 1.5), (3, 2.25), (4, 2.0)):
         name = f"M/D/{number}, load {service_s / number:g} of each"
         yield mean_latency(name, (((service_s,), ALL),) * number)
 
 
-def _two_models() -> Iterable[Case]:
+def _two_models() -> Iterable[KnownAverage]:
     """The paper's two models on two devices, apart and pooled (section 3.1)."""
     for name, service_s, first in (("50:50", 1.25, (2,)), ("20:80", 1.0, (0,))):
         yield mean_latency(f"two models {name} apart", apart(service_s, first))
@@ -153,7 +160,7 @@ def _two_models() -> Iterable[Case]:
         yield mean_latency(f"two models {name} pooled", pooled)
 
 
-def _deadlines() -> Iterable[Case]:
+def _deadlines() -> Iterable[KnownAverage]:
     """Requests that would be late are turned away."""
     for stages, slo_s in (
         ((0.5,), 1.0),
@@ -170,17 +177,17 @@ def _deadlines() -> Iterable[Case]:
         kind = _pipeline(stages) if len(stages) > 1 else f"M/D/1, load {stages[0]:g}"
         name, groups = f"{kind}, SLO {slo_s:g} s", ((stages, ALL),)
         exact = Systems.theory(groups, slo_s).slo_attainment()
-        yield Case(name, "SLO attainment", groups, slo_s, attainment, exact)
+        yield KnownAverage(name, "SLO attainment", groups, slo_s, attainment, exact)
 
 
 def _pipeline(stages: Stages) -> str:
     return f"stages {'/'.join(f'{stage:g}' for stage in stages)} s"
 
 
-def mean_latency(name: str, groups: Groups) -> Case:
+def mean_latency(name: str, groups: Groups) -> KnownAverage:
     """The mean latency of a system without deadlines."""
     exact = Systems.theory(groups).latency_mean_s()
-    return Case(name, "mean latency (s)", groups, FOREVER, latency_mean_s, exact)
+    return KnownAverage(name, "mean latency (s)", groups, FOREVER, latency_mean_s, exact)
 
 
 def apart(service_s: float, first: tuple[int, ...]) -> Groups:

@@ -23,7 +23,7 @@ from beta_jax.theory import queueing
 from beta_jax.theory.systems import (
     ALL,
     FOREVER,
-    Case,
+    KnownAverage,
     attainment,
     compare,
     latency_mean_s,
@@ -118,7 +118,7 @@ def test_every_published_value_to_the_digits_given(published: list[dict[str, str
     assert {(row["case"], row["metric"]) for row in published} == {*ANSWERS}
 
 
-def simulated(row: dict[str, str]) -> Case | None:
+def simulated(row: dict[str, str]) -> KnownAverage | None:
     """The published value as a system of one request/s: times are multiplied by the rate.
 
     None for what has no arrivals, or service times that vary, which the simulator does not.
@@ -150,17 +150,17 @@ def simulated(row: dict[str, str]) -> Case | None:
     )
     if measure is latency_mean_s:
         exact *= rate
-    return Case(kind + row["params"], row["metric"], groups, rate * slo, measure, exact)
+    return KnownAverage(kind + row["params"], row["metric"], groups, rate * slo, measure, exact)
 
 
 @pytest.mark.slow
 def test_simulations_are_within_four_standard_errors_of_every_published_value(
     published: list[dict[str, str]],
 ):
-    found = [case for row in published if (case := simulated(row)) is not None]
+    found = [known for row in published if (known := simulated(row)) is not None]
     assert len(found) == 43
-    rows = compare(found, 16, 50_000.0, seed=0, warmup_s=6000.0)
-    assert not [row for row in rows if abs(row["difference_in_se"]) > 4]
+    compared = compare(found, 16, 50_000.0, seed=0, warmup_s=6000.0)
+    assert not [one for one in compared if abs(one.difference_in_se) > 4]
 
 
 # Values that are in textbooks, or follow by hand.

@@ -30,7 +30,7 @@ STAGE_EFFICIENCY = 0.99
 TIME_LIMIT_S, GAP = 60.0, 1e-4
 
 
-class Plan(NamedTuple):
+class Solution(NamedTuple):
     """What an integer program found; `objective` within `gap` (relative) of the best possible."""
 
     placement: Placement
@@ -61,7 +61,9 @@ def mp_ilp(
     return _results(instances, [plan_pipelines(p, time_limit_s, gap) for p, _ in instances])
 
 
-def plan_replicas(problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP) -> Plan:
+def plan_replicas(
+    problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP
+) -> Solution:
     """The integer program of `sr_ilp`."""
     one = ParallelConfig(1, 1)
     capability = np.array(
@@ -77,7 +79,9 @@ def plan_replicas(problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: flo
     return _solve("sr-ilp", problem, [one], capability, time_limit_s, gap)
 
 
-def plan_pipelines(problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP) -> Plan:
+def plan_pipelines(
+    problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP
+) -> Solution:
     """The integer program of `mp_ilp`."""
     endless = [model.name for model in problem.models if math.isinf(model.slo_s)]
     if endless:
@@ -100,7 +104,7 @@ def _solve(
     capability: NDArray[np.float64],
     time_limit_s: float,
     gap: float,
-) -> Plan:
+) -> Solution:
     """Choose which models each slot hosts. capability: float64 [model, config].
 
     There are as many slots of a configuration as the cluster has room for, and all devices are
@@ -175,7 +179,7 @@ def _solve(
     warnings = [f"{policy}: no group can serve {name} in time, or hold it" for name in hopeless]
     if solution.x is None:
         warnings.append(f"{policy}: nothing found within {time_limit_s:g} s")
-        return Plan(Placement(()), 0.0, math.inf, tuple(warnings))
+        return Solution(Placement(()), 0.0, math.inf, tuple(warnings))
     if solution.mip_gap > gap:
         warnings.append(
             f"{policy}: stopped after {time_limit_s:g} s, {solution.mip_gap:.2%} from the optimum "
@@ -190,7 +194,7 @@ def _solve(
     reached = np.zeros(len(rates))
     np.add.at(reached, model, tolerance * chosen[:num_replicas])
     objective = (reached[served].min() if len(served) else 0.0) + SUM_WEIGHT * reached.sum()
-    return Plan(Placement(tuple(groups)), float(objective), solution.mip_gap, tuple(warnings))
+    return Solution(Placement(tuple(groups)), float(objective), solution.mip_gap, tuple(warnings))
 
 
 def _whole_weight(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray[np.float64]:
@@ -208,7 +212,7 @@ def _whole_weight(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArra
     return table
 
 
-def _results(instances: Instances, plans: Sequence[Plan]) -> list[Result]:
+def _results(instances: Instances, plans: Sequence[Solution]) -> list[Result]:
     scored = score_placements(instances, [plan.placement for plan in plans])
     return [
         Result(r.placement, r.score, r.num_simulations, plan.warnings)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cases
+from experiments.engine import keys
 from experiments.engine.fingerprint import SOURCE, closure, code
 
 DECIDES_NO_RESULT = {
@@ -53,35 +53,35 @@ def file(source: Path, module: str) -> Path:
 
 
 def test_every_module_counts_by_what_it_does_not_by_what_it_says(source):
-    modules = closure(cases.ROOTS, source)
+    modules = closure(keys.ROOTS, source)
     for module in modules:
         with file(source, module).open("a") as text:
             text.write("\n_ADDED = 1\n")
-    before = code(cases.ROOTS, source)
+    before = code(keys.ROOTS, source)
     for module in modules:
         path = file(source, module)
         text = path.read_text()
         assert text.startswith('"""')
         path.write_text(text.replace('"""', '"""In other words: ', 1) + "\n\n# A comment.\n")
-        assert code(cases.ROOTS, source) == before, module
+        assert code(keys.ROOTS, source) == before, module
         path.write_text(text.replace("_ADDED = 1", "_ADDED = 2"))
-        assert code(cases.ROOTS, source) != before, module
+        assert code(keys.ROOTS, source) != before, module
         path.write_text(text)
-    assert code(cases.ROOTS, source) == before
+    assert code(keys.ROOTS, source) == before
 
 
 def test_every_module_of_the_library_counts_or_is_known_not_to():
-    found = closure(cases.ROOTS)
+    found = closure(keys.ROOTS)
     library = {
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         for path in (SOURCE / "beta_jax").rglob("*.py")
     }
     assert library - found.keys() == DECIDES_NO_RESULT
-    assert {"experiments.cases", "experiments.inputs", "experiments.points"} <= found.keys()
+    assert {*keys.ROOTS, "experiments.engine.scenarios"} <= found.keys()
 
 
 def test_imports_that_cannot_be_seen_are_known_as_exports(source):
-    for module in closure(cases.ROOTS, source):
+    for module in closure(keys.ROOTS, source):
         text = file(source, module).read_text()
         if re.search(r"import_module|__import__|exec\(", text):
             assert module in ("beta_jax", "experiments") and "if TYPE_CHECKING:" in text
@@ -192,7 +192,7 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path):
 def test_what_is_read_is_not_imported():
     script = (
         "import sys; from experiments.engine.fingerprint import code; "
-        f"code({cases.ROOTS}); print(*sys.modules)"
+        f"code({keys.ROOTS}); print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=SOURCE, capture_output=True, text=True, check=True

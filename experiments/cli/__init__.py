@@ -1,0 +1,1 @@
+"""The command line and the folder that a run writes to."""

@@ -1,0 +1,108 @@
+"""The command line: which config, its overrides, where to write. Reading it never imports JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.cli import configs
+from experiments.cli.flags import define_flags, from_flags
+from experiments.engine.fields import describe, render, walk
+from experiments.experiment import Runnable
+
+USAGE = """\
+usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION ...]
+
+  --config NAME         what to run, see below; NAME:VARIANT is a variant such as sec6_3:smoke
+  --config.FIELD=VALUE  override a field; lists by commas; `--config NAME --help` shows the fields
+  --out_dir DIR         where to write (default: results/NAME or results/NAME-VARIANT)
+  --plot_only           draw the figures again from the tables in DIR
+  --clean               delete what this config has written to DIR, and nothing else
+"""
+
+
+class CommandLineError(flags.Error):
+    """A mistake in the command line: one line that says which, and what is meant instead."""
+
+
+class HelpAsked(Exception):
+    """The user asked for help; the message is the text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What to do: an experiment or a tool, its config, the config's name, options."""
+
+    experiment: Runnable
+    config: Any
+    name: str
+    out_dir: Path
+    plot_only: bool
+    clean: bool
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Read the command line, `argv[0]` being the program.
+
+    Raises flags.Error with one clear line, or HelpAsked.
+    """
+    # A first pass finds the config, which defines the flags of the second.
+    first = _flags()
+    first(argv, known_only=True)
+    if first["config"].value is None:
+        if first["help"].value:
+            raise HelpAsked(f"{USAGE}\nConfigs:\n{_list_configs()}")
+        raise CommandLineError(f"which --config? known: {', '.join(configs.summaries())}")
+    try:
+        loaded = configs.load(first["config"].value)
+    except configs.UnknownConfigError as error:
+        raise CommandLineError(str(error)) from None
+    if first["help"].value:
+        raise HelpAsked(f"{loaded.doc}\n{_list_fields(loaded.default, loaded.variants)}")
+    values = _flags()
+    define_flags(loaded.default, values)
+    _, *rest = values(argv)
+    if rest:
+        raise CommandLineError(
+            f"what is {rest[0]!r}? an option is written --name=value, a list 1,2,3"
+        )
+    default_dir = "-".join(filter(None, (loaded.name, loaded.variant)))
+    out_dir = Path(values["out_dir"].value or f"results/{default_dir}")
+    config = from_flags(loaded.default, values)
+    options = {name: bool(values[name].value) for name in ("plot_only", "clean")}
+    if all(options.values()):
+        raise CommandLineError("--plot_only needs the tables that --clean deletes")
+    return Command(loaded.experiment, config, loaded.name, out_dir, **options)
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    flags.DEFINE_string("config", None, "", flag_values=values)
+    flags.DEFINE_string("out_dir", None, "", flag_values=values)
+    flags.DEFINE_boolean("plot_only", False, "", flag_values=values)
+    flags.DEFINE_boolean("clean", False, "", flag_values=values)
+    flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)
+    return values
+
+
+def _list_configs() -> str:
+    summaries = configs.summaries()
+    width = max(map(len, summaries))
+    return "\n".join(f"  {name:{width}}  {summary}" for name, summary in summaries.items())
+
+
+def _list_fields(config: Any, variants: Iterable[str]) -> str:
+    leaves = list(walk(config))
+    shown = [f"--{leaf.name}={render(leaf.value)}" for leaf in leaves]
+    lines = [
+        f"  {text}\n      {describe(leaf.annotation)}{'; ' if leaf.help else ''}{leaf.help}"
+        for text, leaf in zip(shown, leaves, strict=True)
+    ]
+    return "\n".join(
+        [f"Variants: {', '.join(variants) or 'none'}", "Fields and their defaults:", *lines]
+    )

@@ -1,0 +1,52 @@
+"""Files: those that the user names, and those that are written, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def input_path(path: str) -> Path:
+    """A file named by the user; a shipped one (`data/...`) is found from any directory.
+
+    Raises ValueError for no name.
+    """
+    if not path:
+        raise ValueError("the name of a file or folder is empty")
+    return Path(path) if Path(path).exists() or not (ROOT / path).exists() else ROOT / path
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace the file at once, so that a reader or an interruption never sees half of it."""
+    temporary = unfinished(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(path.name + ".tmp")
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the disk know which files are in the directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,170 @@
+"""An experiment is a value, points and plots; how it is run, reported and drawn is here, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from experiments.engine.points import Point, Replications
+from experiments.engine.store import FILE, Store
+from experiments.engine.timing import Stopwatch
+from experiments.report import figures, headline, results, tables
+from experiments.report.figures import ATTAINMENT, Panel, Quantity
+from experiments.report.results import Results
+from experiments.report.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Runnable(Protocol):
+    """What a config runs: it computes into a folder, and draws what it finds there."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Names of all files that it may write into its folder."""
+
+    def execute(self, config: Any, directory: Path, stopwatch: Stopwatch) -> None:
+        """Compute, print what came out, and write the tables. Raises ValueError, OSError."""
+
+    def draw(self, directory: Path) -> list[Path]:
+        """Write the figures, from the tables alone and without JAX; returns their paths.
+
+        Raises ResultsError, OSError.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A `Runnable` that is not made of points, from its functions."""
+
+    files: Sequence[str]
+    execute: Callable[[Any, Path, Stopwatch], None]
+    draw: Callable[[Path], list[Path]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure of a table: a quantity against what is swept, a curve per policy.
+
+    stem: name of its files. panels: none for one per panel of the table. names: what it calls a
+    policy, where it differs from `figures.display_name`.
+    """
+
+    stem: str
+    panels: Sequence[Panel] = ()
+    quantity: Quantity = ATTAINMENT
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    columns_per_row: int = figures.COLUMNS_PER_ROW
+
+    def draw(self, rows: Sequence[Row], notes: Sequence[str]) -> Figure | None:
+        """None if no row lies in its panels."""
+        swept = dict.fromkeys((row["panel"], row["x_name"]) for row in rows)
+        panels = self.panels or [Panel(*of, title=of[0]) for of in swept]
+        if not {panel.name for panel in panels} & {panel for panel, _ in swept}:
+            return None
+        return figures.curves_figure(
+            rows,
+            panels,
+            self.quantity,
+            self.names,
+            columns_per_row=self.columns_per_row,
+            notes=notes,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Simulated points and how they are drawn: a `Runnable` of a few lines.
+
+    points: the points of a config, which is a dataclass that extends `Replications`. headline: also
+    tell by what factor Beta sustains more than the baselines. notes: what readers must know of a
+    table, besides what every report and figure says.
+
+    A figure of your own is one file in `configs/`, say `memory.py`, with `EXPERIMENT`, `CONFIG` and
+    perhaps `VARIANTS`. `python run.py --config memory --config.memories_gib=13,40` then runs it,
+    goes on with it after an interruption, and makes its tables and figures:
+
+        '''How much memory is enough for four very large models?'''
+
+        import dataclasses
+
+        from configs import sec6_3
+        from experiments.engine.points import Replications, sweep
+        from experiments.engine.scenarios import Scenario, scenario_of
+        from experiments.experiment import Experiment, Plot
+
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Config(Replications, Scenario):
+            policies: tuple[str, ...]
+            memories_gib: tuple[float, ...]
+
+        def points(config):
+            base = scenario_of(config)
+            return sweep("memory", base, "memory_gib", config.memories_gib, config.policies)
+
+        EXPERIMENT = Experiment(points=points, plots=[Plot(stem="memory")])
+        BASE = vars(scenario_of(sec6_3.CONFIG))
+        CONFIG = Config(**BASE, policies=("mp-equal-8-2", "mp-search"), memories_gib=(13, 26, 52))
+    """
+
+    points: Callable[[Any], Sequence[Point]]
+    plots: Sequence[Plot]
+    headline: bool = False
+    notes: Callable[[Sequence[Row]], Sequence[str]] = lambda _: ()
+
+    @property
+    def files(self) -> Sequence[str]:
+        drawn = [f"{plot.stem}.{kind}" for plot in self.plots for kind in figures.KINDS]
+        return [*results.FILES, FILE, *([headline.FILE] if self.headline else []), *drawn]
+
+    def run(self, config: Replications, store: Store, stopwatch: Stopwatch) -> Results:
+        """Compute what the store lacks of the points. Raises what `runner.run_points` raises."""
+        points = self.points(config)
+        with stopwatch.imports():
+            from experiments.engine import runner
+        found = runner.run_points(points, config, store, stopwatch)
+        return Results(found, config, self.figure)
+
+    def execute(self, config: Replications, directory: Path, stopwatch: Stopwatch) -> None:
+        """Also keeps every result as soon as it is computed, for a run that is interrupted."""
+        found = self.run(config, open_store(directory), stopwatch)
+        found.save(directory)
+        found.report()
+        if self.headline:
+            headline.report(found, directory)
+        for note in self.notes(found.rows):
+            print(f"\n{note}")
+
+    def figure(self, rows: Sequence[Row]) -> Figure:
+        """The first of the figures that the rows have."""
+        drawn = (plot.draw(rows, self.notes(rows)) for plot in self.plots)
+        return next(figure for figure in drawn if figure is not None)
+
+    def draw(self, directory: Path) -> list[Path]:
+        rows = tables.read_csv(directory / "table.csv", figures.COLUMNS)
+        paths = []
+        for plot in self.plots:
+            stem = directory / plot.stem
+            if (figure := plot.draw(rows, self.notes(rows))) is not None:
+                paths += figures.save(figure, stem)
+            else:  # one of an earlier run would not belong to this table
+                for kind in figures.KINDS:
+                    stem.with_name(f"{plot.stem}.{kind}").unlink(missing_ok=True)
+        return paths
+
+
+def open_store(directory: Path) -> Store:
+    """The results stored in a directory, with a warning if some of them were damaged."""
+    store = Store(directory / FILE)
+    if store.damaged:
+        lines = "1 line" if store.damaged == 1 else f"{store.damaged} lines"
+        print(
+            f"warning: {lines} of {directory / FILE} were damaged and are gone; "
+            f"{len(store.records)} sound results are kept",
+            file=sys.stderr,
+        )
+    return store

@@ -1,0 +1,83 @@
+"""End-to-end results on replayed traces (Beta, OSDI 2023, section 6.2; figures `goodput_vs_*`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated
+
+from experiments.engine.points import Point
+from experiments.experiment import Experiment, Plot
+from experiments.paper.replays import (
+    COLUMNS,
+    SWEPT,
+    Swept,
+    base_point,
+    short_training,
+    sources,
+    sweep_row,
+)
+from experiments.report.figures import Panel
+from experiments.report.tables import Row
+
+REPLACE_S = {"maf1": 60, "maf2": 21600}
+"""How often Clockwork++ places anew."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Swept):
+    """Which columns of the figure, on which traces, by which policies."""
+
+    columns: Annotated[tuple[str, ...], f"of {', '.join(COLUMNS)}"]
+    maf1: Annotated[str, "trace MAF1: file, folder, or generated: maf1_like"]
+    maf2: Annotated[str, "trace MAF2: file, folder, or generated: maf2_like"]
+    maf1_train: Annotated[str, "slice of MAF1 that placements are made for"]
+    maf1_test: Annotated[str, "slice of MAF1 that they are tested on"]
+    maf1_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    maf2_train: Annotated[str, "slice of MAF2 that placements are made for"]
+    maf2_test: Annotated[str, "slice of MAF2 that they are tested on"]
+    maf2_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    maf1_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
+    maf2_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
+    policies: Annotated[
+        tuple[str, ...],
+        "placement policies, a curve each; empty: sr-greedy, sr-replace-60 (on MAF2 -21600), "
+        "and mp-search (for S3 mp-search-sep)",
+    ] = ()
+
+
+def points(config: Config) -> list[Point]:
+    """Raises ValueError for a column that is not there."""
+    if not config.columns:
+        raise ValueError(f"columns is empty; there are {', '.join(COLUMNS)}")
+    if unknown := [name for name in config.columns if name not in COLUMNS]:
+        raise ValueError(f"unknown column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
+    found = []
+    for name in config.columns:
+        column = COLUMNS[name]
+        replay = {
+            field: getattr(config, f"{column.trace}_{field}")
+            for field in ("train", "test", "window_s", "train_window_s")
+        }
+        base = base_point(config, column, trace=getattr(config, column.trace), **replay)
+        published = ("sr-greedy", f"sr-replace-{REPLACE_S[column.trace]}", column.beta)
+        for field in SWEPT:
+            policies = config.policies or published
+            found += sweep_row(f"{name} {field}", config, column, base, field, policies)
+    return found
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    return [*short_training(rows), f"traces: {sources(rows)}"]
+
+
+def _plot(field: str) -> Plot:
+    panels = [Panel(f"{name} {field}", field, title=name) for name in COLUMNS]
+    return Plot(stem=f"goodput_vs_{field}", panels=panels, columns_per_row=3)
+
+
+EXPERIMENT = Experiment(points=points, plots=[*map(_plot, SWEPT)], headline=True, notes=notes)

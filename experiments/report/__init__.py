@@ -1,0 +1,1 @@
+"""How results become tables, intervals and figures; never imports JAX."""

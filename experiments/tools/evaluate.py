@@ -1,0 +1,107 @@
+"""How given placements serve given requests, and what changes from the first to the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from beta_jax.placement.problem import Problem
+from beta_jax.profiles.profile import load_profile
+from beta_jax.types import GB, Cluster, Rules, Workload
+from beta_jax.workloads.requests import read_requests
+from experiments.engine import files
+from experiments.engine.files import input_path
+from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
+from experiments.report import tables
+from experiments.tools import service_figures
+
+FILES = (*service_figures.FILES, "changes.csv", "timeline.json", "evaluate.pdf", "evaluate.png")
+MAX_TIMELINE_REQUESTS = 100_000
+"""They make a file of some 60 MB where groups have four stages."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The files, the cluster, and the rules of the simulated system."""
+
+    placement: Annotated[
+        tuple[str, ...], "placement files: groups, and the models with their types and SLOs"
+    ]
+    profile: Annotated[str, "profile file: stage latencies and weights of the types"]
+    requests: Annotated[str, "CSV with the columns arrival_s,model"]
+    num_devices: Annotated[int | None, "devices; none: as many as placements use"] = None
+    memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
+    timeline: Annotated[
+        tuple[float, ...] | None,
+        "from,to in s: write the requests that arrive then as timeline.json, for ui.perfetto.dev; "
+        "of the first placement",
+    ] = None
+    rules: Rules = dataclasses.field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if self.timeline is not None and not (
+            len(self.timeline) == 2 and self.timeline[0] < self.timeline[1]
+        ):
+            raise ValueError(f"timeline must be from,to with from < to, got {self.timeline}")
+
+
+def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
+    """Simulate, print and write the tables per model and per group."""
+    with stopwatch.imports():
+        from beta_jax.analysis.timeline import write_timeline
+        from beta_jax.placement.hosting import NothingPlacedError, hosts_any, statics
+        from experiments.tools import changes, service
+        from experiments.tools.placement_files import read_placements, require_valid
+    with stopwatch.part("read"):
+        placements, models = read_placements(config.placement)
+        num_devices = config.num_devices
+        if num_devices is None:
+            used = [s.num_devices for p in placements.values() for s in statics(p)]
+            num_devices = max(1, *used)
+        cluster = Cluster(num_devices, config.memory_gib * GB)
+        problem = Problem(models, cluster, load_profile(input_path(config.profile)), config.rules)
+        for path, placement in zip(config.placement, placements.values(), strict=True):
+            require_valid(path, placement, problem)
+            if not hosts_any(placement):
+                raise NothingPlacedError(f"{path} hosts no model")
+        workload = read_requests(input_path(config.requests), [model.name for model in models])
+    if config.timeline is not None:
+        _check_timeline(config.timeline, workload)
+    served = service.serve(problem, placements, workload, config.warmup_s, stopwatch)
+    changed = changes.from_first(problem, placements)
+    several = len(placements) > 1
+    facts = {name: changes.moved(changed, name) for name in placements} if several else {}
+    service.report(problem, served, directory, trained_on_test=None, facts=facts)
+    (directory / changes.FILE).unlink(missing_ok=True)
+    if several and (rows := changes.rows(changed)):
+        files.write(directory / changes.FILE, tables.to_csv(rows))
+        first, *others = changed
+        print(*(f"from {first} to {name}: {changed[name]}\n" for name in others), sep="\n")
+    timeline = directory / "timeline.json"
+    timeline.unlink(missing_ok=True)
+    if config.timeline is not None:
+        with stopwatch.part("timeline"):
+            begin, end = config.timeline
+            write_timeline(timeline, problem, served[0].placement, served[0].outcome, (begin, end))
+        print(f"{timeline}: open it at https://ui.perfetto.dev")
+
+
+def _check_timeline(between_s: tuple[float, ...], workload: Workload) -> None:
+    begin, end = np.searchsorted(workload.arrival_s, between_s)
+    if not 0 < end - begin <= MAX_TIMELINE_REQUESTS:
+        raise ValueError(
+            f"{end - begin} requests arrive in the {between_s[0]:g} to {between_s[1]:g} s of the "
+            f"timeline: it shows 1 to {MAX_TIMELINE_REQUESTS}, choose another stretch"
+        )
+
+
+def draw(directory: Path) -> list[Path]:
+    return service_figures.draw(directory, "evaluate")
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

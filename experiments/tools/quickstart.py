@@ -1,0 +1,278 @@
+"""Find the placement that serves given requests best, from scratch or from what runs today."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+
+from beta_jax.placement.files import load_placement, save_placement
+from beta_jax.placement.placement import Placement, PlacementError, Schedule
+from beta_jax.placement.problem import Problem, make_models
+from beta_jax.profiles.profile import Profile, load_profile
+from beta_jax.types import GB, Cluster, Model, Rules, Workload
+from beta_jax.workloads.requests import read_requests
+from experiments.engine import files
+from experiments.engine.files import input_path
+from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
+from experiments.report import tables
+from experiments.tools import plan_figures, request_files, service_figures
+from experiments.tools.placement_files import renumbered, require_valid
+
+if TYPE_CHECKING:
+    from beta_jax.planning import Plan
+    from experiments.tools.service import Served
+
+SOMETIMES = (
+    "changes.csv",
+    *(f"{name}.{kind}" for name in plan_figures.NAMES for kind in ("csv", "pdf", "png")),
+)
+"""Files that not every run has."""
+FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Options of the policy `beta`, see `beta_jax.search.beta`; what it maximises, `worst_share`
+    and `fairness`, also decides which policy's placement is the best."""
+
+    budget_simulations: Annotated[int, "simulations to search for"] = 20_000
+    budget_s: Annotated[float | None, "seconds to search for instead; not repeatable"] = None
+    worst_share: Annotated[
+        float, "share of the training slices, the worst ones, whose mean counts; small: worst case"
+    ] = 1.0
+    fairness: Annotated[float, "0 to 1: how much the worst-served model counts"] = 0.0
+    seed: Annotated[int, "seed of the search"] = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The requests, what is known of the models and the cluster, and the policies to compare."""
+
+    requests: Annotated[str, "CSV with the columns arrival_s,model: what placements are made for"]
+    test_requests: Annotated[str | None, "CSV they are tested on; none: the same requests"] = None
+    test_share: Annotated[
+        float, "last share of `requests`, by time, that is kept from training and tests instead"
+    ] = 0.0
+    train_slices: Annotated[
+        int, "slices of equal time that the training requests are cut into; `beta` tells them apart"
+    ] = 1
+    model_types: Annotated[
+        tuple[str, ...], "type of every model, or one per model in order of name"
+    ]
+    slo_scale: Annotated[float, "SLO as a multiple of the type's single-device latency"] = 5.0
+    profile: Annotated[str, "profile file: stage latencies and weights of the types"]
+    num_devices: Annotated[
+        tuple[int, ...], "devices in the cluster; of several, the fewest that reach the goal"
+    ]
+    goal: Annotated[float, "SLO attainment on the training requests that devices are to reach"] = (
+        0.99
+    )
+    memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    devices_per_node: Annotated[int, "devices in a node"] = 8
+    policies: Annotated[tuple[str, ...], "policies to compare; the best one's placement is written"]
+    start_from: Annotated[
+        str | None,
+        "placement file of what runs today: it is compared, `beta` improves it, and that is "
+        "written; its models keep their types and SLOs",
+    ] = None
+    max_moved_gib: Annotated[
+        float | None, "most weights to load in order to improve start_from, GiB; none: any"
+    ] = None
+    beta: SearchOptions = dataclasses.field(default_factory=SearchOptions)
+    warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
+    rules: Rules = dataclasses.field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if not self.num_devices:
+            raise ValueError("num_devices is empty: how many devices are there?")
+        if self.max_moved_gib is not None:
+            if self.start_from is None:
+                raise ValueError("max_moved_gib bounds changes of a placement: give start_from")
+            if self.max_moved_gib < 0:
+                raise ValueError(f"max_moved_gib must be >= 0, got {self.max_moved_gib:g}")
+        if self.test_requests is not None and self.test_share:
+            raise ValueError("test_requests and test_share both say what to test on: give one")
+
+
+def _searches(options: SearchOptions) -> bool:
+    """Whether any option was set that concerns nothing but the search."""
+    return options != SearchOptions(worst_share=options.worst_share, fairness=options.fairness)
+
+
+class _Inputs(NamedTuple):
+    """What the files say."""
+
+    problems: list[Problem]
+    training: list[Workload]
+    test: Workload
+    trained_on_test: bool
+    today: Placement | None
+
+
+def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
+    """Place by every policy, compare them, and write the chosen placement for `evaluate`."""
+    with stopwatch.imports():
+        from beta_jax import planning
+        from beta_jax.search import find_policy
+        from beta_jax.search.objective import Objective
+        from experiments.tools import service
+    for policy in config.policies:
+        find_policy(policy)
+    objective = Objective(config.beta.worst_share, config.beta.fairness)
+    with stopwatch.part("read"):
+        inputs = _read(config)
+    if (
+        config.start_from is None
+        and planning.IMPROVES not in config.policies
+        and _searches(config.beta)
+    ):
+        raise ValueError("beta.budget_... and beta.seed need `beta` among the policies")
+    options: dict[str, dict[str, Any]] = {policy: {} for policy in config.policies}
+    if inputs.today is not None and planning.IMPROVES not in options:
+        options = {planning.IMPROVES: {}, **options}
+    if planning.IMPROVES in options:
+        limit = None if config.max_moved_gib is None else config.max_moved_gib * GB
+        changes = {"start_from": inputs.today, "max_bytes_moved": limit}
+        options[planning.IMPROVES] = dataclasses.asdict(config.beta) | changes
+    with stopwatch.part("place"):
+        plans = [
+            planning.make_plan(problem, inputs.training, options, objective, inputs.today)
+            for problem in inputs.problems
+        ]
+    plan = planning.fewest_devices(plans, config.goal)
+    served = service.serve(plan.problem, plan.placements, inputs.test, config.warmup_s, stopwatch)
+    _report(config, inputs, plans, served, directory)
+
+
+def _read(config: Config) -> _Inputs:
+    """Raises what reading files raises, and ValueError for what does not go together."""
+    today: Placement | None = None
+    listed: tuple[Model, ...] = ()
+    if config.start_from is not None:
+        loaded, listed = load_placement(input_path(config.start_from))
+        if isinstance(loaded, Schedule):
+            raise PlacementError(
+                f"{config.start_from}: a search starts from one placement, this is a schedule"
+            )
+        today = loaded
+    path = input_path(config.requests)
+    names = request_files.model_names(path, [model.name for model in listed])
+    train = test = read_requests(path, names)
+    if config.test_share:
+        train, test = request_files.split(train, config.test_share)
+    if config.test_requests is not None:
+        test = read_requests(input_path(config.test_requests), names)
+    profile = load_profile(input_path(config.profile))
+    models = describe_models(names, config, profile, train, listed)
+    problems = []
+    for num_devices in config.num_devices:
+        cluster = Cluster(num_devices, config.memory_gib * GB, config.devices_per_node)
+        problems.append(Problem(models, cluster, profile, config.rules))
+    if today is not None:
+        today = renumbered(today, listed, models)
+        for problem in problems:
+            require_valid(str(config.start_from), today, problem)
+        if not {model.name for model in listed} & set(request_files.model_names(path, [])):
+            raise ValueError(
+                f"{config.requests} asks for none of the models of {config.start_from}: "
+                f"{', '.join(model.name for model in listed[:5])}, ..."
+            )
+    training = request_files.slices(train, config.train_slices)
+    return _Inputs(problems, training, test, test is train, today)
+
+
+def _report(
+    config: Config,
+    inputs: _Inputs,
+    plans: Sequence[Plan],
+    served: Sequence[Served],
+    directory: Path,
+) -> None:
+    """Write and print the report on the chosen plan, and what this run has besides."""
+    from beta_jax import planning
+    from experiments.tools import changes, service
+
+    plan = planning.fewest_devices(plans, config.goal)
+    chosen = plan.placements[plan.chosen]
+    facts = {name: plan.training(name) for name in plan.placements}
+    optional = {"history": planning.history_rows(plan.results)}
+    notes = []
+    if len(plans) > 1:
+        optional["devices"] = rows = planning.device_rows(plans, inputs.test, config.warmup_s)
+        share = f"{100 * config.goal:g} % of the training requests in time"
+        reached = planning.reaches(plan, config.goal)
+        verdict = "are the fewest that serve" if reached else "are the most, and do not serve"
+        notes.append(f"devices\n{tables.to_text(rows)}")
+        notes.append(f"{plan.num_devices} devices {verdict} {share}; the other tables are of these")
+    if inputs.today is not None:
+        changed = changes.from_first(plan.problem, plan.placements)
+        facts = {name: facts[name] | changes.moved(changed, name) for name in facts}
+        optional["changes"] = changes.rows(changed)
+        notes.append(f"from {config.start_from} to {plan.chosen}: {changed[plan.chosen]}")
+    service.report(
+        plan.problem, served, directory, trained_on_test=inputs.trained_on_test, facts=facts
+    )
+    for file in SOMETIMES:
+        (directory / file).unlink(missing_ok=True)
+    for name, rows in optional.items():
+        if rows:
+            files.write(directory / f"{name}.csv", tables.to_csv(rows))
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    save_placement(directory / "placement.json", chosen, plan.problem.models)
+    if inputs.today is not None and chosen == inputs.today:
+        notes.append("nothing better was found than what runs today, within what may be loaded")
+    notes.append(f"{directory / 'placement.json'} is what {plan.chosen} found: {chosen}")
+    print("\n\n".join(notes))
+
+
+def draw(directory: Path) -> list[Path]:
+    return [*service_figures.draw(directory, "quickstart"), *plan_figures.draw(directory)]
+
+
+def describe_models(
+    names: Sequence[str],
+    config: Config,
+    profile: Profile,
+    requests: Workload,
+    listed: Sequence[Model],
+) -> tuple[Model, ...]:
+    """The models with their types, SLOs and mean rates; raises ValueError for too few types.
+
+    listed: models whose types and SLOs are known; the config tells those of the others, in order.
+    """
+    known = {model.name: model for model in listed}
+    others = [name for name in names if name not in known]
+    given = config.model_types
+    if not names or len(given) not in (1, len(others)):
+        beyond = f" that {config.start_from} does not list" if listed else ""
+        raise ValueError(
+            f"{config.requests} names {len(others)} models{beyond} ({', '.join(others[:9])}), "
+            f"model_types {len(given)}: give one type for all, or one for each in this order"
+        )
+    types = dict(zip(others, given if len(given) > 1 else given * len(others), strict=True))
+    types |= {name: model.type for name, model in known.items()}
+    counts = np.bincount(requests.model, minlength=len(names))
+    span_s = request_files.span_s(requests)
+    models = make_models(
+        [types[name] for name in names],
+        profile,
+        slo_scale=config.slo_scale,
+        total_rate_rps=len(requests) / span_s if span_s else 0.0,
+        split=counts.tolist(),
+    )
+    return tuple(
+        dataclasses.replace(
+            model, name=name, slo_s=known[name].slo_s if name in known else model.slo_s
+        )
+        for model, name in zip(models, names, strict=True)
+    )
+
+
+TASK = Task(files=FILES, execute=execute, draw=draw)

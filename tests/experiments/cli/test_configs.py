@@ -1,0 +1,57 @@
+"""Every config says how to run it; the ones without a test file of their own run."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import time
+from pathlib import Path
+
+import pytest
+
+import run
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+
+
+def execute(out_dir: Path, *arguments: str) -> int:
+    return run.main(["run.py", "--out_dir", str(out_dir), *arguments], time.perf_counter())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_docstring_states_the_command_and_the_time(path: Path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert f"python run.py --config {path.stem}" in text
+    assert "Takes " in text
+
+
+def test_ablation(tmp_path: Path):
+    assert execute(tmp_path, "--config", "sec6_5:smoke") == 0
+    assert (tmp_path / "ablation.pdf").stat().st_size and (tmp_path / "ablation.png").stat().st_size
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert all(0 <= float(row["slo_attainment"]) <= 1 for row in rows)
+    attainment = {row["policy"]: float(row["slo_attainment"]) for row in rows if row["x"] == "8.0"}
+    assert attainment["mp-search-sep"] >= attainment["mp-round-robin"]
+
+
+def test_fresh_training_traffic_is_longer(tmp_path: Path):
+    from configs import sec6_5
+
+    fresh = sec6_5.EXPERIMENT.points(sec6_5.CONFIG)
+    assert len(fresh) == 48
+    assert {p.scenario.train_duration_s for p in fresh if p.scenario.rate_rps == 128} == {234.375}
+    assert {p.scenario.train_duration_s for p in fresh if p.scenario.rate_rps == 8} == {3750.0}
+
+
+def test_trace_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    chosen = ("--config", "trace_report", "--config.trace=maf2_like", "--config.end=0.6.0")
+    assert execute(tmp_path, *chosen) == 0
+    assert "share of the top function" in capsys.readouterr().out
+    first = (tmp_path / "trace_report.png").read_bytes()
+    assert execute(tmp_path, *chosen, "--plot_only") == 0
+    assert (tmp_path / "trace_report.png").read_bytes() == first
+    assert execute(tmp_path, "--config", "trace_report", "--config.trace=no_such_file") == 1
+    assert "no_such_file" in capsys.readouterr().err
