@@ -22,8 +22,8 @@ Takes 7 s, and 13 s the first time. Expect on the last 30 % of the example's req
 and 97.8 % for `beta` (91.5 and 98.5 % in training), for 25.9 GiB of weights in a second group;
 mp-search, which the bound does not hold, reaches 100 % for 41.4 GiB. changes.csv says what changes
 in each group, history.csv and its figure how the search went on.
---config.beta.budget_simulations=100000 searches longer, --config.train_slices=8
---config.beta.worst_share=0.25 for the worst quarter of the training time.
+--config.local_search.budget_simulations=100000 searches longer, --config.train_slices=8
+--config.local_search.worst_share=0.25 for the worst quarter of the training time.
 
 How many devices are enough? --config.num_devices=4,6,8 places for each number of them (devices.csv
 and its figure): 8 are, of these, the fewest that reach 99 %.

@@ -65,7 +65,7 @@ def make_plan(
     """Place by each policy with its options.
 
     Chosen is what has the highest objective, the first of equals; if there is a placement already,
-    what `beta` makes of it. Raises NothingPlacedError if no model has a replica anywhere.
+    what `local-search` makes of it. Raises NothingPlacedError if no model has a replica anywhere.
     """
     results = {
         policy: place(policy, problem, training, **options) for policy, options in policies.items()

@@ -29,6 +29,8 @@ BETA_COLOUR = "#d55e00"
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X")
 GOAL_PERCENT = 99.0
+LOCAL_SEARCH = "local-search"
+"""The policy that goes beyond the paper."""
 GROUPED = "Greedy placement + Group partitioning"
 PARALLEL = "Model Parallelism"
 BETA = ("Beta", GROUPED, PARALLEL)
@@ -100,14 +102,14 @@ def display_name(policy: str) -> str:
         return f"({manual[1]},{manual[2]})"
     if policy.startswith("sr-replace-"):
         return "Clockwork++"
-    if policy == "beta" or policy.startswith("beta-"):
-        return f"Local search ({policy})"
+    if local := re.fullmatch(rf"{LOCAL_SEARCH}(?:-(\d+))?", policy):
+        return f"Local search ({local[1]} simulations)" if local[1] else "Local search"
     return NAMES.get(policy, policy)
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour of each name: Beta's own of `beta`, or of the first if that is not among them."""
-    own = "beta" if "beta" in names else names[0]
+    """A colour of each name: Beta's own of `local-search`, or of the first if that is not there."""
+    own = LOCAL_SEARCH if LOCAL_SEARCH in names else names[0]
     others = itertools.cycle(COLOURS)
     return {name: BETA_COLOUR if name == own else next(others) for name in names}
 

@@ -38,8 +38,8 @@ FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf",
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """Options of the policy `beta`, see `beta_jax.search.beta`; what it maximises, `worst_share`
-    and `fairness`, also decides which policy's placement is the best."""
+    """Options of `local-search`, see `search.local.climb`; what it maximises, `worst_share` and
+    `fairness`, also decides which policy's placement is the best."""
 
     budget_simulations: Annotated[int, "simulations to search for"] = 20_000
     budget_s: Annotated[float | None, "seconds to search for instead; not repeatable"] = None
@@ -60,7 +60,8 @@ class Config:
         float, "last share of `requests`, by time, that is kept from training and tests instead"
     ] = 0.0
     train_slices: Annotated[
-        int, "slices of equal time that the training requests are cut into; `beta` tells them apart"
+        int,
+        "slices of equal time that training requests are cut into; `local-search` tells them apart",
     ] = 1
     model_types: Annotated[
         tuple[str, ...], "type of every model, or one per model in order of name"
@@ -78,13 +79,13 @@ class Config:
     policies: Annotated[tuple[str, ...], "policies to compare; the best one's placement is written"]
     start_from: Annotated[
         str | None,
-        "placement file of what runs today: it is compared, `beta` improves it, and that is "
+        "placement file of what runs today: it is compared, `local-search` improves it, that is "
         "written; its models keep their types and SLOs",
     ] = None
     max_moved_gib: Annotated[
         float | None, "most weights to load in order to improve start_from, GiB; none: any"
     ] = None
-    beta: SearchOptions = dataclasses.field(default_factory=SearchOptions)
+    local_search: SearchOptions = dataclasses.field(default_factory=SearchOptions)
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
     rules: Rules = dataclasses.field(default_factory=Rules)
 
@@ -124,22 +125,24 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         from experiments.tools import service
     for policy in config.policies:
         find_policy(policy)
-    objective = Objective(config.beta.worst_share, config.beta.fairness)
+    objective = Objective(config.local_search.worst_share, config.local_search.fairness)
     with stopwatch.part("read"):
         inputs = _read(config)
     if (
         config.start_from is None
         and planning.IMPROVES not in config.policies
-        and _searches(config.beta)
+        and _searches(config.local_search)
     ):
-        raise ValueError("beta.budget_... and beta.seed need `beta` among the policies")
+        raise ValueError(
+            "local_search.budget_... and local_search.seed need `local-search` among the policies"
+        )
     options: dict[str, dict[str, Any]] = {policy: {} for policy in config.policies}
     if inputs.today is not None and planning.IMPROVES not in options:
         options = {planning.IMPROVES: {}, **options}
     if planning.IMPROVES in options:
         limit = None if config.max_moved_gib is None else config.max_moved_gib * GB
         changes = {"start_from": inputs.today, "max_bytes_moved": limit}
-        options[planning.IMPROVES] = dataclasses.asdict(config.beta) | changes
+        options[planning.IMPROVES] = dataclasses.asdict(config.local_search) | changes
     with stopwatch.part("place"):
         plans = [
             planning.make_plan(problem, inputs.training, options, objective, inputs.today)

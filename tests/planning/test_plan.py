@@ -44,6 +44,6 @@ def test_all_policies_are_judged_by_one_objective(worst_share, chosen, monkeypat
 
 def test_today_is_a_candidate_but_what_improves_it_is_chosen(monkeypatch):
     monkeypatch.setattr(planning, "place", lambda *_: Result(ONLY_B, 0.0, 1))
-    plan = make_plan(TWO, [every_second("aab")], {"beta": {}}, Objective(), today=ONLY_A)
-    assert [*plan.placements] == ["today", "beta"] and plan.chosen == "beta"
+    plan = make_plan(TWO, [every_second("aab")], {"local-search": {}}, Objective(), today=ONLY_A)
+    assert [*plan.placements] == ["today", "local-search"] and plan.chosen == "local-search"
     assert plan.training("today") == {"train_attainment": pytest.approx(2 / 3)}

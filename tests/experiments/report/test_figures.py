@@ -212,11 +212,21 @@ def test_a_table_with_a_word_for_a_number_is_named(table):
 
 def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn):
     models, latencies = tmp_path / "models.csv", tmp_path / "latencies.csv"
-    served = [("beta", "m0", 1.0), ("beta", "m1", 0.5), ("sr", "m0", 0.75), ("sr", "m1", "nan")]
+    served = [
+        ("local-search", "m0", 1.0),
+        ("local-search", "m1", 0.5),
+        ("sr", "m0", 0.75),
+        ("sr", "m1", "nan"),
+    ]
     keys = ("placement", "model", "slo_attainment", "trained_on_test")
     rows = [dict(zip(keys, (*row, True), strict=True)) for row in served]
     models.write_text(tables.to_csv(rows))
-    reached = [("beta", 0.1, 0.0), ("beta", 0.4, 0.75), ("sr", 0.2, 0.0), ("sr", 0.3, 0.5)]
+    reached = [
+        ("local-search", 0.1, 0.0),
+        ("local-search", 0.4, 0.75),
+        ("sr", 0.2, 0.0),
+        ("sr", 0.3, 0.5),
+    ]
     keys = ("placement", "latency_s", "answered")
     latencies.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in reached]))
     service_figures.draw_service(models, latencies, tmp_path / "service")
@@ -230,7 +240,7 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
 def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, drawn):
     table = tmp_path / "utilisation.csv"
     keys = ("placement", "group", "from_s", "to_s", "utilisation")
-    busy = {"beta": [[0.5, 1.0]], "sr": [[0.25, 0.0], [float("nan"), 0.75]]}
+    busy = {"local-search": [[0.5, 1.0]], "sr": [[0.25, 0.0], [float("nan"), 0.75]]}
     rows = [
         dict(zip(keys, (name, group, 10 * i, 10 * i + 10, share), strict=True))
         for name, groups in busy.items()
@@ -240,7 +250,7 @@ def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, 
     table.write_text(tables.to_csv(rows))
     service_figures.draw_utilisation(table, tmp_path / "utilisation")
     upper, lower, bar = drawn[0].axes
-    assert (upper.get_title(), lower.get_title()) == ("beta", "sr")
+    assert (upper.get_title(), lower.get_title()) == ("local-search", "sr")
     assert upper.collections[0].get_array().ravel().tolist() == [50, 100]
     shown = lower.collections[0].get_array()
     assert shown.shape == (2, 2) and shown.mask.tolist() == [[False, False], [True, False]]
@@ -251,7 +261,11 @@ def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, 
 def test_a_history_climbs_in_steps_over_the_simulations(tmp_path, drawn):
     table = tmp_path / "history.csv"
     keys = ("policy", "num_simulations", "best_score")
-    values = [("beta", 1, 0.999), ("beta", 128, 0.9995), ("beta", 1000, 0.9995)]
+    values = [
+        ("local-search", 1, 0.999),
+        ("local-search", 128, 0.9995),
+        ("local-search", 1000, 0.9995),
+    ]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
     plan_figures.draw_history(table, tmp_path / "history")
     (axes,) = drawn[0].axes
@@ -266,7 +280,12 @@ def test_a_history_climbs_in_steps_over_the_simulations(tmp_path, drawn):
 def test_devices_show_training_beside_test_traffic(tmp_path, drawn):
     table = tmp_path / "devices.csv"
     keys = ("num_devices", "placement", "train_attainment", "test_attainment")
-    values = [(8, "beta", 1.0, 0.98), (4, "beta", 0.9, 0.8), (4, "sr", 0.7, 0.6), (8, "sr", 1, 1)]
+    values = [
+        (8, "local-search", 1.0, 0.98),
+        (4, "local-search", 0.9, 0.8),
+        (4, "sr", 0.7, 0.6),
+        (8, "sr", 1, 1),
+    ]
     table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
     plan_figures.draw_devices(table, tmp_path / "devices")
     train, test = drawn[0].axes

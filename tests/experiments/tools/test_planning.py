@@ -128,11 +128,11 @@ def test_today_is_improved_within_the_bound_and_the_change_is_told(main, tmp_pat
     today = f"--config.start_from={EXAMPLE}"
     arguments = ["--config=quickstart", "--config.policies=", "--config.num_devices=8"]
     arguments += ["--config.test_share=0.3", "--config.train_slices=2"]
-    bound = ["--config.max_moved_gib=30", "--config.beta.budget_simulations=4000"]
+    bound = ["--config.max_moved_gib=30", "--config.local_search.budget_simulations=4000"]
     assert main(*arguments, today, *bound) == 0
     folder = tmp_path / "out"
     before, after = rows(folder / "summary.csv")
-    assert (before["placement"], after["placement"]) == ("today", "beta")
+    assert (before["placement"], after["placement"]) == ("today", "local-search")
     assert before["layout"] == "1x(1,1,4)" and float(before["moved_gib"]) == 0
     assert 0 < float(after["moved_gib"]) <= 30
     for row in (before, after):
@@ -145,7 +145,7 @@ def test_today_is_improved_within_the_bound_and_the_change_is_told(main, tmp_pat
     problem = Problem(models, Cluster(8), load_profile(ROOT / "data" / "profiles" / "v100.json"))
     change = compare_placements(problem, old, new)
     assert change.bytes_moved == float(after["moved_gib"]) * GB
-    assert f"from {EXAMPLE} to beta: {change}" in capsys.readouterr().out
+    assert f"from {EXAMPLE} to local-search: {change}" in capsys.readouterr().out
     table = rows(folder / "changes.csv")
     assert sum(int(row["bytes_moved"]) for row in table) == change.bytes_moved
     assert [row["change"] for row in table] == [group.kind for group in change.groups]
@@ -258,10 +258,14 @@ def test_a_schedule_is_compared_in_service_only(main, tmp_path):
         (["quickstart", "--config.test_share=.5", "--config.test_requests=x"], "give one"),
         (["quickstart", "--config.train_slices=0"], "1 slice"),
         (["quickstart", "--config.train_slices=100000"], "has no requests"),
-        (["quickstart", "--config.beta.worst_share=0"], "worst_share must be in (0, 1]"),
-        (["quickstart", "--config.beta.fairness=2"], "fairness must be in [0, 1]"),
+        (["quickstart", "--config.local_search.worst_share=0"], "worst_share must be in (0, 1]"),
+        (["quickstart", "--config.local_search.fairness=2"], "fairness must be in [0, 1]"),
         (
-            ["quickstart", "--config.policies=beta", "--config.beta.budget_simulations=-1"],
+            [
+                "quickstart",
+                "--config.policies=local-search",
+                "--config.local_search.budget_simulations=-1",
+            ],
             "budgets must be >= 0",
         ),
         (["evaluate", "--config.placement="], "placement files must be given"),
