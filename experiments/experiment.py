@@ -140,9 +140,11 @@ class Experiment:
             print(f"\n{note}")
 
     def figure(self, rows: Sequence[Row]) -> Figure:
-        """The first of the figures that the rows have."""
-        drawn = (plot.draw(rows, self.notes(rows)) for plot in self.plots)
-        return next(figure for figure in drawn if figure is not None)
+        """The first of the figures that the rows have; raises ResultsError if they have none."""
+        for plot in self.plots:
+            if (figure := plot.draw(rows, self.notes(rows))) is not None:
+                return figure
+        raise tables.ResultsError("no plot of this experiment has a panel for these points")
 
     def draw(self, directory: Path) -> list[Path]:
         rows = tables.read_csv(directory / "table.csv", figures.COLUMNS)

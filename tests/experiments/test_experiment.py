@@ -13,7 +13,9 @@ import configs
 import experiments
 import run
 from experiments.cli import configs as by_name
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, Plot
+from experiments.report.figures import Panel
+from experiments.report.tables import ResultsError
 
 
 @pytest.fixture
@@ -56,3 +58,9 @@ def test_it_has_an_axis_and_works_in_a_notebook(own_figure):
     assert len(results.rows) == 8
     (axes,) = results.plot().axes
     assert axes.get_xlabel() == "Memory of a device (GiB)"
+
+
+def test_points_that_no_panel_shows_are_an_error():
+    experiment = Experiment(points=list, plots=[Plot(stem="p", panels=[Panel("rate", "rate_rps")])])
+    with pytest.raises(ResultsError, match="no plot of this experiment"):
+        experiment.figure([{"panel": "cv", "x_name": "cv"}])
