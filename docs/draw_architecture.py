@@ -19,13 +19,14 @@ GROUND = ("traits", "dispatch", "types", "backend", "parallel")
 """Modules of the library's root that all rooms stand on, drawn as one."""
 LIBRARY = ("profiles", "workloads", "traces", "placement", "simulator", "analysis", "theory")
 LIBRARY += ("search", "planning")
-EXPERIMENTS = ("engine", "report", "cli", "paper", "tools")
+EXPERIMENTS = ("engine", "report", "paper", "tools")
 ROOMS = {
     **{f"beta_jax.{name}": "ground" for name in GROUND},
     **{f"beta_jax.{name}": f"beta_jax/{name}" for name in LIBRARY},
     **{f"experiments.{name}": f"experiments/{name}" for name in EXPERIMENTS},
     "experiments.experiment": "experiments/report",
     "configs": "configs",
+    "experiments.cli": "experiments/cli",
 }
 ORDER = tuple(dict.fromkeys(ROOMS.values()))
 COLOURS = {"ground": "#000000", "beta_jax": "#0072b2", "experiments": "#009e73"}
@@ -76,7 +77,7 @@ def draw() -> Figure:
             FancyArrowPatch(
                 (0.0, y[own]),
                 (0.0, y[used]),
-                connectionstyle=f"arc3,rad={0.45 if y[own] < y[used] else -0.45}",
+                connectionstyle=f"arc3,rad={-0.45 if y[own] < y[used] else 0.45}",
                 arrowstyle="-|>",
                 mutation_scale=7,
                 linewidth=0.4 + 0.22 * min(count, 10),
@@ -87,7 +88,7 @@ def draw() -> Figure:
     for room, height in y.items():
         axes.text(0.15, height, room, va="center", weight="bold", size=9)
         axes.text(3.2, height, describe(room), va="center", size=8)
-    axes.set(xlim=(-4.2, 12.6), ylim=(-len(ORDER) + 0.4, 0.6))
+    axes.set(xlim=(-4.0, 12.6), ylim=(-len(ORDER) + 0.4, 0.6))
     axes.set_axis_off()
     return figure
 

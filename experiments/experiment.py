@@ -84,31 +84,7 @@ class Experiment:
     tell by what factor Beta sustains more than the baselines. notes: what readers must know of a
     table, besides what every report and figure says.
 
-    A figure of your own is one file in `configs/`, say `memory.py`, with `EXPERIMENT`, `CONFIG` and
-    perhaps `VARIANTS`. `python run.py --config memory --config.memories_gib=13,40` then runs it,
-    goes on with it after an interruption, and makes its tables and figures:
-
-        '''How much memory is enough for four very large models?'''
-
-        import dataclasses
-
-        from configs import sec6_3
-        from experiments.engine.points import Replications, sweep
-        from experiments.engine.scenarios import Scenario, scenario_of
-        from experiments.experiment import Experiment, Plot
-
-        @dataclasses.dataclass(frozen=True, kw_only=True)
-        class Config(Replications, Scenario):
-            policies: tuple[str, ...]
-            memories_gib: tuple[float, ...]
-
-        def points(config):
-            base = scenario_of(config)
-            return sweep("memory", base, "memory_gib", config.memories_gib, config.policies)
-
-        EXPERIMENT = Experiment(points=points, plots=[Plot(stem="memory")])
-        BASE = vars(scenario_of(sec6_3.CONFIG))
-        CONFIG = Config(**BASE, policies=("mp-equal-8-2", "mp-search"), memories_gib=(13, 26, 52))
+    A figure of your own is one file in `configs/`: docs/extending.md has one.
     """
 
     points: Callable[[Any], Sequence[Point]]
