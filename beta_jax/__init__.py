@@ -10,7 +10,7 @@ type checkers see the imports themselves.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "traits": ("Trait",),
