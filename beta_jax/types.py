@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ NO_DEADLINE = np.int64(2**62)
 """Deadline, in ticks, of a model whose SLO is infinite: later than any time, safe to compare."""
 UNREGISTERED = -1
 """Model index of a request whose model is not served: rejected, and counted nowhere."""
+BATCH_SIZES = (1, 2, 4, 8, 16)
+"""Sizes of batches: powers of two, each reached by doubling the one before."""
+BATCHING = ("published", "strict")
 GB = 2**30
 
 
@@ -78,6 +81,9 @@ class Rules:
     dispatch: the name of a `simulator.Dispatch`.
     stage_overhead: every stage latency is multiplied by `1 + stage_overhead * number of stages`.
     request_overhead_s: fixed time added to every finish (HTTP, dispatch, driver).
+    batching: "off", or by which rules requests that wait are served together (section 6.5): the
+        "published" ones, or "strict" ones, by which no group idles while it could serve.
+    max_batch: the largest batch, one of `BATCH_SIZES`.
     """
 
     dispatch: Annotated[str, "earliest_free (published), earliest_finish or round_robin"] = (
@@ -85,6 +91,16 @@ class Rules:
     )
     stage_overhead: Annotated[float, "a stage takes 1 + this times the number of stages"] = 0.009
     request_overhead_s: Annotated[float, "added to every request's latency, s"] = 0.011
+    batching: Annotated[Literal["off", "published", "strict"], "how batches are made"] = "off"
+    max_batch: Annotated[int, "largest batch, where there are any: 1, 2, 4, 8 or 16"] = 1
+
+    def __post_init__(self) -> None:
+        if self.batching not in ("off", *BATCHING):
+            raise ValueError(f"batching is off, {' or '.join(BATCHING)}, got {self.batching!r}")
+        if self.max_batch not in BATCH_SIZES:
+            raise ValueError(f"max_batch is one of {BATCH_SIZES}, got {self.max_batch}")
+        if self.batching == "off" and self.max_batch > 1:
+            raise ValueError(f"batches of {self.max_batch} need batching, which is off")
 
 
 PUBLISHED_RULES = Rules()

@@ -92,6 +92,8 @@ def _published(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> N
             if (waiting := segment.oldest(g)) is None:
                 break
             serve(time, waiting, g)
+        if not segment.hosts(m):
+            continue
         g = min(segment.hosts(m), key=lambda g: (segment.clock[g][-1], g))
         segment.queue[m].append((t, i))
         if segment.clock[g][0] <= t:
@@ -122,8 +124,9 @@ def _strict(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> None
     for t, i, m in requests:
         while times := busy_until(t):
             serve_all(min(times))
-        segment.queue[m].append((t, i))
-        serve_all(t)
+        if segment.hosts(m):
+            segment.queue[m].append((t, i))
+            serve_all(t)
     while times := busy_until(float("inf")):
         serve_all(min(times))
 
@@ -156,9 +159,10 @@ def simulate(
     finishes with the last stage; then an *idle event* of the group is due when its first stage is
     free. Before each arrival the due events go by in order of (time, group). Each serves, at its
     own time, the hosted model whose first request arrived first, whatever the group does by now;
-    one that finds no request ends this until the next arrival. The arrival is routed to the host
-    whose last stage's clock is smallest, joins its model's queue, and if the first stage of that
-    host is free, the host serves this model. After the last arrival all events go by.
+    one that finds no request ends this until the next arrival, be it of a model without a host. The
+    arrival is routed to the host whose last stage's clock is smallest, joins its model's queue, and
+    if the first stage of that host is free, the host serves this model. After the last arrival all
+    events go by.
 
     `strict`: a group whose first stage is free serves at once whenever a request of a model it
     hosts waits, the one that arrived first; of several groups the one whose last stage's clock is
@@ -170,7 +174,7 @@ def simulate(
     requests = zip(map(int, arrival), range(len(arrival)), map(int, model), strict=True)
     for number, members in itertools.groupby(requests, key=lambda request: serving[request[1]]):
         segment = _Segment(segments[number][1], slo, max_batch, offset, late)
-        RULES[batching](segment, [r for r in members if segment.hosts(r[2])])
+        RULES[batching](segment, list(members))
         fates |= segment.fate
     finish, good, group, start = zip(*fates.values(), strict=True) if fates else ((), (), (), ())
     return Outcome(

@@ -17,6 +17,8 @@ from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
+from beta_jax.simulator.batch_packing import pack_batches
+from beta_jax.simulator.kernels.batching import simulate_batches
 from beta_jax.simulator.kernels.choose import simulate_block
 from beta_jax.simulator.lanes import make_cases
 from beta_jax.simulator.layout import Dispatch
@@ -78,8 +80,15 @@ def simulate(problems, placements, workloads, *, warmup_s=0.0, outputs="tally"):
     blocks = group_lanes(lanes, max_lanes)
 
     def run(members: list[int]) -> list[np.ndarray]:
-        shape, block, _ = pack_block([lanes[i] for i in members])
-        counts, requests = simulate_block(shape, block, keep_requests=keep_requests)
+        own = [lanes[i] for i in members]
+        if own[0].batches:
+            batching = own[0].problem.rules.batching
+            counts, requests = simulate_batches(
+                pack_batches(own), batching=batching, keep_requests=keep_requests
+            )
+        else:
+            shape, block, _ = pack_block(own)
+            counts, requests = simulate_block(shape, block, keep_requests=keep_requests)
         return [np.asarray(array) for array in (requests if keep_requests else counts)]
 
     results: dict[int, list[np.ndarray]] = {}

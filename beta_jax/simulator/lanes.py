@@ -31,9 +31,19 @@ class Lane:
         return padded_size(len(self.placement.groups), 4)
 
     @property
+    def batches(self) -> bool:
+        """Whether requests are served in batches."""
+        return self.problem.rules.batching != "off"
+
+    @property
     def num_clocks(self) -> int:
-        """Clocks per group: 1 where exact (a group's models are of one type), else its stages."""
+        """Clocks per group: its stages, or 1 where that is exact.
+
+        That is without batching, and where a group's models are of one type.
+        """
         groups, types = self.placement.groups, [model.type for model in self.problem.models]
+        if self.batches:
+            return padded_size(max((g.config.pp for g in groups), default=1), 1)
         if any(g.config.pp > 1 and len({types[m] for m in g.models}) > 1 for g in groups):
             return padded_size(max(g.config.pp for g in groups), 2)
         return 1
@@ -46,7 +56,8 @@ class Lane:
         """Lanes with equal keys could share a block if they had equally many groups."""
         problem = self.problem
         types = tuple(model.type for model in problem.models)
-        shared = id(self.workload), self.counted, id(problem.profile), problem.rules, types
+        rules = dataclasses.replace(problem.rules, max_batch=1)  # which is a number per lane
+        shared = id(self.workload), self.counted, id(problem.profile), rules, types
         return *shared, self.num_clocks
 
 

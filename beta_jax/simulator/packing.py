@@ -22,6 +22,9 @@ from beta_jax.types import (
 MAX_LANES = 64
 """Lanes of a block: enough to fill the vector units, few enough for clocks to stay in L1 cache."""
 LANE_BUCKETS = (1, MAX_LANES)
+MAX_BATCHING_LANES = 16
+"""Lanes of a block whose requests are served in batches: they run one after the other, so they only
+share what is made of the workload, and few lanes in a block make blocks for every core."""
 START_NS = 200_000
 """What it takes to call the program of one lane and to make its lists of candidates."""
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
@@ -67,9 +70,13 @@ def group_lanes(lanes: Sequence[Lane], max_lanes: int = MAX_LANES) -> list[list[
     blocks = []
     for members in by_key.values():
         first = lanes[members[0]]
-        enough = worth_a_block(first.num_groups, first.num_clocks, len(first.workload))
-        for i in range(0, len(members), max_lanes):
-            block = members[i : i + max_lanes]
+        at_once, enough = max_lanes, 1
+        if first.batches:
+            at_once = min(max_lanes, MAX_BATCHING_LANES)
+        else:
+            enough = worth_a_block(first.num_groups, first.num_clocks, len(first.workload))
+        for i in range(0, len(members), at_once):
+            block = members[i : i + at_once]
             blocks += [block] if len(block) >= enough else [[index] for index in block]
     return blocks
 
@@ -77,9 +84,12 @@ def group_lanes(lanes: Sequence[Lane], max_lanes: int = MAX_LANES) -> list[list[
 def pack_block(lanes: Sequence[Lane]) -> tuple[BlockShape, Block, list[ParallelConfig]]:
     """Build one block from lanes of equal `block_key`. Also returns the configurations, by index.
 
-    Raises SimulationError if times could overflow, or for more groups or stages than supported.
+    Raises SimulationError if times could overflow, for more groups or stages than supported, or
+    for rules that batch, which `batch_packing` is for.
     """
     first = lanes[0]
+    if first.batches:
+        raise SimulationError("no search knows batching: place without it, then simulate with it")
     problem, workload = first.problem, first.workload
     rules, num_models = problem.rules, len(problem.models)
     num_groups, num_clocks = first.num_groups, first.num_clocks
@@ -158,14 +168,18 @@ def dispatch_rule(name: str) -> Dispatch:
         raise SimulationError(f"unknown dispatch {name!r}; known: {', '.join(Dispatch)}") from None
 
 
-def stage_ticks(problem: Problem, kind: str, configs: Sequence[ParallelConfig]) -> list[np.ndarray]:
-    """Effective stage latencies of a model type, int64 ticks [stage], per configuration.
+def stage_ticks(
+    problem: Problem, kind: str, configs: Sequence[ParallelConfig], batch: int = 1
+) -> list[np.ndarray]:
+    """Effective stage latencies of a batch of a model type, int64 ticks [stage], by configuration.
 
     Empty where the profile lacks the configuration (nothing of the type is hosted there).
     """
     profile, overhead = problem.profile, problem.rules.stage_overhead
     return [
-        durations_to_ticks(profile.stage_latency_s(kind, config) * (1 + overhead * config.pp))
+        durations_to_ticks(
+            profile.stage_latency_s(kind, config, batch) * (1 + overhead * config.pp)
+        )
         if (kind, config) in profile
         else np.zeros(0, np.int64)
         for config in configs
