@@ -71,7 +71,9 @@ def engine(case: dict):
         stage_ticks = np.repeat(stage_ticks, 2, axis=1)  # one clock: total and bottleneck
     models, groups, lanes = case["hosted"].shape
     blocks = []
-    kernel = choose_kernel(min(lanes, MAX_LANES), groups, num_stages, len(case["arrival"]))
+    kernel = choose_kernel(
+        PUBLISHED_RULES, min(lanes, MAX_LANES), groups, num_stages, len(case["arrival"])
+    )
     width = LANES[kernel]
     for start in range(0, lanes, width):
         hosted = case["hosted"][..., start : start + width]

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ NO_DEADLINE = np.int64(2**62)
 """Deadline, in ticks, of a model whose SLO is infinite: later than any time, safe to compare."""
 UNREGISTERED = -1
 """Model index of a request whose model is not served: rejected, and counted nowhere."""
+BATCH_SIZES = (1, 2, 4, 8, 16)
+"""Sizes of batches: powers of two, each reached by doubling the one before."""
+BATCHING = ("published", "strict")
 GB = 2**30
 
 
@@ -99,7 +102,11 @@ class Rules:
     dispatch: the name of a rule, see `Dispatch`, or a `DispatchRule`.
     stage_overhead: every stage latency is multiplied by `1 + stage_overhead * number of stages`.
     request_overhead_s: fixed time added to every finish (HTTP, dispatch, driver).
-    Raises ValueError for an unknown rule, and for overheads that are negative or not finite.
+    batching: "off", or by which rules requests that wait are served together (section 6.5): the
+        "published" ones, or "strict" ones, by which no group idles while it could serve.
+    max_batch: the largest batch, one of `BATCH_SIZES`.
+    Raises ValueError for an unknown rule, for overheads that are negative or not finite, for
+    another batch size, and for batching by another dispatch than `earliest_free`.
     """
 
     dispatch: Annotated[
@@ -107,9 +114,21 @@ class Rules:
     ] = "earliest_free"
     stage_overhead: Annotated[float, "a stage takes 1 + this times the number of stages"] = 0.009
     request_overhead_s: Annotated[float, "added to every request's latency, s"] = 0.011
+    batching: Annotated[
+        Literal["off", "published", "strict"], "whether requests that wait are served together"
+    ] = "off"
+    max_batch: Annotated[int, "largest batch, with batching: 1, 2, 4, 8 or 16"] = 1
 
     def __post_init__(self) -> None:
-        find_rule(self.dispatch)
+        rule = find_rule(self.dispatch)
+        if self.batching not in ("off", *BATCHING):
+            raise ValueError(f"batching is off, {' or '.join(BATCHING)}, got {self.batching!r}")
+        if self.max_batch not in BATCH_SIZES:
+            raise ValueError(f"max_batch is one of {BATCH_SIZES}, got {self.max_batch}")
+        if not self.batches and self.max_batch > 1:
+            raise ValueError(f"batches of {self.max_batch} need batching, which is off")
+        if self.batches and not rule.by_clock:
+            raise ValueError(f"batching goes with dispatch earliest_free, not with {rule}")
         for name in ("stage_overhead", "request_overhead_s"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
@@ -121,11 +140,19 @@ class Rules:
         return find_rule(self.dispatch)
 
     @property
-    def traits(self) -> Trait:
-        """What shortcuts may rely on: what the dispatch rule declares, and all that holds anyhow.
+    def batches(self) -> bool:
+        """Whether requests may wait for each other, and be served together."""
+        return self.batching != "off"
 
-        No rule of this class batches requests, revises a decision, or carries work over a change.
+    @property
+    def traits(self) -> Trait:
+        """What shortcuts may rely on. No rules carry work over a change of placement.
+
+        With published batching the event of a group that has nothing to do holds up those of all
+        others, so that groups are not apart.
         """
+        if self.batches:
+            return Trait.SEGMENTS_APART | (Trait.LOCAL if self.batching == "strict" else Trait.NONE)
         unbatched = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
         return self.rule.traits | unbatched | Trait.SEGMENTS_APART
 

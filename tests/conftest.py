@@ -41,7 +41,7 @@ def shared(pytestconfig: pytest.Config) -> pathlib.Path:
     pytest.skip(message)
 
 
-@pytest.fixture(params=Kernel)
+@pytest.fixture(params=[Kernel.LOCKSTEP, Kernel.SINGLE])
 def kernel(request: pytest.FixtureRequest):
     """Of two programs the faster one simulates the lanes at hand; here the same one all of them."""
     with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,7 @@ from beta_jax import (
     ParallelConfig,
     Placement,
     Problem,
+    Rules,
     Schedule,
     Workload,
     load_profile,
@@ -73,10 +74,12 @@ def load_case(path: Path) -> Case:
         devices = max(segment.num_devices for segment in segments)
     memory = {"memory_bytes": description["mem_budget"]} if "mem_budget" in description else {}
     cluster = Cluster(description.get("num_devices", devices), **memory)
+    batching = case["path"] == "batching"
+    rules = Rules(batching="published", max_batch=16) if batching else Rules()
     requests = np.load(folder / case["requests_file"])
     return Case(
         path.stem,
-        Problem(models, cluster, profile),
+        Problem(models, cluster, profile, rules),
         workload,
         training,
         placement,

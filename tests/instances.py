@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -22,24 +23,31 @@ from beta_jax import (
 )
 
 import reference
+import reference_batching
 
 CONFIGS = (ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(2, 2), ParallelConfig(1, 4))
 MILLISECOND = 10**6
 
 
 def make_profile(
-    stages: dict[str, dict[ParallelConfig, list[float]]], weight_bytes: float = 1.0
+    stages: dict[str, dict[ParallelConfig, Any]], weight_bytes: float = 1.0
 ) -> Profile:
-    """A profile with the given stage latencies (seconds) and equal weights."""
+    """A profile with the given stage latencies (seconds), by batch size if not a list, and equal
+    weights."""
+
+    def by_batch(latency: Any) -> dict[str, list[float]]:
+        latency = latency if isinstance(latency, dict) else {1: latency}
+        return {str(batch): list(seconds) for batch, seconds in latency.items()}
+
     types = {
         kind: {
             "configs": [
                 {
                     "op": config.op,
                     "pp": config.pp,
-                    "stage_latency_s": {"1": list(latency)},
+                    "stage_latency_s": by_batch(latency),
                     "weight_bytes": [weight_bytes] * config.pp,
-                    "act_bytes": {"1": [0.0] * config.pp},
+                    "act_bytes": {batch: [0.0] * config.pp for batch in by_batch(latency)},
                 }
                 for config, latency in configs.items()
             ]
@@ -72,40 +80,47 @@ class Instance(NamedTuple):
     workload: Workload
 
     def oracle(self) -> reference.Outcome:
-        models = self.problem.models
+        models, rules = self.problem.models, self.problem.rules
         slo = [reference.duration_ticks(model.slo_s) for model in models]
-        overhead = round(self.problem.rules.request_overhead_s * reference.TICKS_PER_SECOND)
-        return reference.simulate(
-            self.workload.arrival,
-            self.workload.model,
-            slo,
-            self.schedule(),
+        overhead = round(rules.request_overhead_s * reference.TICKS_PER_SECOND)
+        requests = self.workload.arrival, self.workload.model, slo
+        if rules.batching == "off":
+            segments = self.schedule(self.groups)
+            return reference.simulate(*requests, segments, overhead, rules.dispatch)
+        return reference_batching.simulate(
+            *requests,
+            self.schedule(self.batch_groups),
             overhead,
-            self.problem.rules.dispatch,
+            batching=rules.batching,
+            max_batch=rules.max_batch,
         )
 
-    def schedule(self) -> reference.Schedule:
+    def schedule(self, groups: Callable[[Placement], Any]) -> list[tuple[int, Any]]:
         if isinstance(self.placement, Placement):
-            return [(0, self.groups(self.placement))]
+            return [(0, groups(self.placement))]
         return [
-            (round(start * reference.TICKS_PER_SECOND), self.groups(placement))
+            (round(start * reference.TICKS_PER_SECOND), groups(placement))
             for start, placement in zip(
                 self.placement.start_s, self.placement.placements, strict=True
             )
         ]
 
     def groups(self, placement: Placement) -> list[reference.Group]:
-        profile, rules = self.problem.profile, self.problem.rules
         return [
-            {
-                m: reference.stage_ticks(
-                    profile.stage_latency_s(self.problem.models[m].type, group.config),
-                    rules.stage_overhead,
-                )
-                for m in group.models
-            }
+            {m: self.stages(m, group.config, 1) for m in group.models} for group in placement.groups
+        ]
+
+    def batch_groups(self, placement: Placement) -> list[reference_batching.Group]:
+        sizes = [size for size in (1, 2, 4, 8, 16) if size <= self.problem.rules.max_batch]
+        return [
+            {m: {b: self.stages(m, group.config, b) for b in sizes} for m in group.models}
             for group in placement.groups
         ]
+
+    def stages(self, model: int, config: ParallelConfig, batch: int) -> list[int]:
+        kind, rules = self.problem.models[model].type, self.problem.rules
+        latency_s = self.problem.profile.stage_latency_s(kind, config, batch)
+        return reference.stage_ticks(latency_s, rules.stage_overhead)
 
 
 @st.composite

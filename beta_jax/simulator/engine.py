@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.problem import Problem
+from beta_jax.simulator.batch_packing import pack_batch_frame
+from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.choose import (
     LANES,
     MAX_LANES,
@@ -26,9 +28,8 @@ from beta_jax.simulator.kernels.choose import (
     simulate_block,
 )
 from beta_jax.simulator.lanes import Lane, make_simulations, padded_size, segments
-from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel
+from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel
 from beta_jax.simulator.packing import (
-    MAX_GROUPS,
     group_lanes,
     num_hosts_padded,
     pack_block,
@@ -43,6 +44,7 @@ __all__ = [
     "MAX_GROUPS",
     "MAX_LANES",
     "ArraySimulator",
+    "BatchBlock",
     "Block",
     "BlockShape",
     "Counts",
@@ -68,7 +70,7 @@ __all__ = [
 
 REQUEST_OUTPUT_BYTES = 2**28
 """Per-request outputs of a block are kept under this size, by using fewer lanes."""
-Packed = tuple[BlockShape, Block]
+Packed = tuple[BlockShape, Block | BatchBlock]
 
 
 def simulate_lanes(
@@ -110,8 +112,10 @@ class ArraySimulator:
         num_groups: int,
     ) -> None:
         self._most_hosts = 0  # of all placements so far: it never shrinks, to compile less often
+        self._rules = problem.rules
+        kernels = [k for k in Kernel if (k is Kernel.BATCHING) == problem.rules.batches]
         self._packed = [
-            {kernel: _pack(kernel, problem, workload, configs, num_groups) for kernel in Kernel}
+            {kernel: _pack(kernel, problem, workload, configs, num_groups) for kernel in kernels}
             for workload in workloads
         ]
 
@@ -131,12 +135,11 @@ class ArraySimulator:
             packed, start = task
             own = hosted[start : start + MAX_LANES], config[start : start + MAX_LANES]
             count = len(own[0])
-            shape, block = packed[Kernel.SINGLE]
+            shape, block = next(iter(packed.values()))
             groups = block.hosted.shape[1]
-            size = count, groups, shape.num_clocks, int(block.num_requests)
-            if choose_kernel(*size) is Kernel.LOCKSTEP:
-                shape, block = packed[Kernel.LOCKSTEP]
-            else:
+            size = count, groups, shape.num_clocks, int(np.max(block.num_requests))
+            shape, block = packed[choose_kernel(self._rules, *size)]
+            if shape.kernel is Kernel.SINGLE:
                 shape = shape._replace(num_hosts=num_hosts_padded(self._most_hosts, groups))
             if count < (few := padded_size(count, 1)):
                 own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
@@ -166,17 +169,27 @@ def _pack(
     num_clocks = Lane(problem, tuple(configs), anything, workload, (0, 0)).num_clocks
     groups = padded_size(num_groups, 4)
     counted = 0, len(workload)
+    if kernel is Kernel.BATCHING:
+        used = itertools.product({model.type for model in problem.models}, configs)
+        max_batch = problem.rules.max_batch
+        return pack_batch_frame(
+            problem, workload, configs, groups, num_clocks, counted, used, max_batch
+        )
     return pack_frame(kernel, problem, workload, configs, groups, num_clocks, counted)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _count(
-    shape: BlockShape, block: Block, hosted: jax.Array, config: jax.Array, count: jax.Array
+    shape: BlockShape,
+    block: Block | BatchBlock,
+    hosted: jax.Array,
+    config: jax.Array,
+    count: jax.Array,
 ) -> Counts:
     """The counts of the first `count` lanes, hosted [lane, group, model], each lane a row."""
     num_lanes, num_groups, num_models = hosted.shape
-    single = shape.kernel is Kernel.SINGLE
-    lanes = num_lanes if single else LANES[shape.kernel]
+    in_lockstep = shape.kernel is Kernel.LOCKSTEP
+    lanes = LANES[shape.kernel] if in_lockstep else num_lanes
     rows = block.hosted.shape[1]
     hosted = (
         jnp.zeros((num_models + 1, rows, lanes), jnp.bool_)
@@ -185,20 +198,26 @@ def _count(
     )
     config = jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T)
 
-    def run(hosted: jax.Array, config: jax.Array, num_requests: jax.Array) -> Counts:
-        own = block._replace(hosted=hosted, config=config, num_requests=num_requests)
-        return run_block(shape, own)[0]
+    def run(**own: jax.Array) -> Counts:
+        return run_block(shape, block._replace(**own))[0]
 
-    if single:
+    def run_one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Counts:
+        requests = jnp.where(lane[2] < count, block.num_requests, 0)
+        counts = run(hosted=lane[0][..., None], config=lane[1][..., None], num_requests=requests)
+        return jax.tree.map(lambda array: array[..., 0], counts)
 
-        def run_one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Counts:
-            requests = jnp.where(lane[2] < count, block.num_requests, 0)
-            counts = run(lane[0][..., None], lane[1][..., None], requests)
-            return jax.tree.map(lambda array: array[..., 0], counts)
-
-        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T, jnp.arange(lanes)))
+    if in_lockstep:
+        counts = jax.tree.map(jnp.transpose, run(hosted=hosted, config=config))
+    elif isinstance(block, BatchBlock):
+        numbers = jnp.arange(lanes)
+        own = {
+            "num_requests": jnp.where(numbers < count, block.num_requests[0], 0),
+            "deadline": jnp.repeat(block.deadline[:, :1], lanes, axis=1),
+            "max_batch": jnp.repeat(block.max_batch[:1], lanes),
+        }
+        counts = jax.tree.map(jnp.transpose, run(hosted=hosted, config=config, **own))
     else:
-        counts = jax.tree.map(jnp.transpose, run(hosted, config, block.num_requests))
+        counts = jax.lax.map(run_one, (jnp.moveaxis(hosted, -1, 0), config.T, jnp.arange(lanes)))
     return counts._replace(
         good=counts.good[:num_lanes, :-1], latency=counts.latency[:num_lanes, :-1]
     )

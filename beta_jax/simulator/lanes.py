@@ -38,7 +38,12 @@ class Lane:
 
     @property
     def num_clocks(self) -> int:
-        """Clocks per group: 1 where exact (a group's models are of one type), else its stages."""
+        """Clocks per group: its stages, or 1 where that is exact.
+
+        That is where a group's models are of one type, and where one request follows the other.
+        """
+        if self.problem.rules.batches:
+            return padded_size(max((config.pp for config in self.configs), default=1), 1)
         types = [model.type for model in self.problem.models]
         mixed = (
             config.pp > 1 and len({types[m] for m in models}) > 1
@@ -56,7 +61,10 @@ class Lane:
         """Lanes with equal keys could share a block if they had equally many groups."""
         problem = self.problem
         types = tuple(model.type for model in problem.models)
-        return self.workload, self.counted, problem.profile, problem.rules, types, self.num_clocks
+        rules = problem.rules
+        if rules.batches:
+            rules = dataclasses.replace(rules, max_batch=1)  # which is a number per lane
+        return self.workload, self.counted, problem.profile, rules, types, self.num_clocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

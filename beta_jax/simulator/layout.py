@@ -17,6 +17,7 @@ import jax
 from beta_jax.dispatch import DispatchRule
 
 Array = jax.Array
+MAX_GROUPS, MAX_STAGES = 256, 32
 UNHOSTED = 2**62
 """Dispatch key of a group that does not host the model: larger than any real key."""
 
@@ -28,6 +29,8 @@ class Kernel(enum.Enum):
     """All lanes at once, every group at every request: see `kernels.lockstep`."""
     SINGLE = "single"
     """One lane, at every request the groups that host its model: see `kernels.single`."""
+    BATCHING = "batching"
+    """Lane after lane, one event at a time; all that batch, and no others: `kernels.batching`."""
 
 
 class BlockShape(NamedTuple):
@@ -42,6 +45,8 @@ class BlockShape(NamedTuple):
     num_hosts: int = 0
     """`Kernel.SINGLE`: at most so many groups host a model, which pays for making lists of them; 0
     where it does not."""
+    batching: str = "off"
+    """`Kernel.BATCHING`: a name of `types.BATCHING`."""
 
 
 class Block(NamedTuple):

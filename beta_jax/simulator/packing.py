@@ -9,15 +9,23 @@ import numpy as np
 
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
+from beta_jax.simulator.batch_packing import pack_batches
+from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.choose import LANES, MAX_LANES, choose_kernel
 from beta_jax.simulator.lanes import Lane, SimulationError, padded_size
-from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Kernel
+from beta_jax.simulator.layout import (
+    MAX_GROUPS,
+    MAX_STAGES,
+    UNHOSTED,
+    Block,
+    BlockShape,
+    Kernel,
+)
 from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks
 from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
 
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
-MAX_GROUPS, MAX_STAGES = 256, 32
 
 
 def num_hosts_padded(most: int, num_groups: int) -> int:
@@ -43,7 +51,7 @@ def group_lanes(
         for i in range(0, len(members), most):
             block = members[i : i + most]
             size = len(block), first.num_groups, first.num_clocks, len(first.workload)
-            chosen = choose_kernel(*size) if kernel is None else kernel
+            chosen = kernel or choose_kernel(first.problem.rules, *size)
             at_once = LANES[chosen]
             blocks += [(chosen, block[i : i + at_once]) for i in range(0, len(block), at_once)]
     return blocks
@@ -51,13 +59,18 @@ def group_lanes(
 
 def pack_block(
     kernel: Kernel, lanes: Sequence[Lane]
-) -> tuple[BlockShape, Block, list[ParallelConfig]]:
+) -> tuple[BlockShape, Block | BatchBlock, list[ParallelConfig]]:
     """Build one block from lanes of equal `block_key`. Also returns the configurations, by index.
 
-    Raises SimulationError if times could overflow, for more groups or stages than supported, and
-    for requests of models that the problem does not have.
+    Raises SimulationError for rules that the kernel does not know, if times could overflow, for
+    more groups or stages than supported, and for requests of models that the problem does not
+    have; ProfileError where the profile lacks a batch size.
     """
     first = lanes[0]
+    if (kernel is Kernel.BATCHING) != first.problem.rules.batches:
+        raise SimulationError(f"the {kernel.value} kernel does not know {first.problem.rules}")
+    if kernel is Kernel.BATCHING:
+        return pack_batches(lanes)
     configs = sorted({config for lane in lanes for config in lane.configs})
     configs = configs or [ParallelConfig(1, 1)]
     shape, block = pack_frame(

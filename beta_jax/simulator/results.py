@@ -59,7 +59,8 @@ def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDAr
 class Outcome:
     """What happened to each request of one lane.
 
-    finish: int64 ticks [request], on the workload's clock; the arrival where rejected.
+    finish: int64 ticks [request], on the workload's clock; the arrival where rejected. (Only by the
+        published rules of batching can a request finish before it arrives: late events serve it.)
     good: bool [request], served within the SLO.
     group: int32 [request], the group it was sent to; -1 if no group hosts its model.
     counted: half-open range of requests left by the warm-up cut.
@@ -109,15 +110,16 @@ def join_requests(
     results = iter(lanes)
     for one in simulations:
         arrival = one.workload.arrival
-        finish = arrival.copy()
+        finish, good = arrival.copy(), np.zeros(len(arrival), np.bool_)
         group = np.full(len(arrival), -1, np.int32)
         lo = 0
         for lane in one.lanes:
             n = len(lane.workload)
             lane_finish, lane_group = (array[:n] for array in next(results))
             part, origin = slice(lo, lo + n), arrival[lo : lo + 1]
-            finish[part] = np.where(lane_finish > 0, lane_finish + origin, arrival[part])
+            good[part] = lane_finish > 0
+            finish[part] = np.where(good[part], lane_finish + origin, arrival[part])
             group[part] = lane_group
             lo += n
-        outcomes.append(Outcome(one.workload, finish, finish > arrival, group, one.counted))
+        outcomes.append(Outcome(one.workload, finish, good, group, one.counted))
     return outcomes

@@ -32,15 +32,16 @@ def slo_ticks(problem: Problem) -> Ticks:
     return durations_to_ticks([model.slo_s for model in problem.models])
 
 
-def stage_ticks(problem: Problem, kind: str, config: ParallelConfig) -> Ticks:
-    """Effective stage latencies of a model type at a configuration, int64 ticks [stage].
+def stage_ticks(problem: Problem, kind: str, config: ParallelConfig, batch: int = 1) -> Ticks:
+    """Effective stage latencies of a batch of a model type at a configuration, int64 ticks [stage].
 
-    Empty where the profile lacks the configuration (nothing of the type is hosted there).
+    Empty where the profile lacks the configuration (nothing of the type is hosted there). Raises
+    ProfileError where it lacks the batch size.
     """
     if (kind, config) not in problem.profile:
         return np.zeros(0, np.int64)
     factor = 1 + problem.rules.stage_overhead * config.pp
-    return durations_to_ticks(problem.profile.stage_latency_s(kind, config) * factor)
+    return durations_to_ticks(problem.profile.stage_latency_s(kind, config, batch) * factor)
 
 
 def idle_ticks(problem: Problem, configs: Sequence[ParallelConfig]) -> Ticks:

@@ -60,7 +60,7 @@ def test_reasons_are_those_of_the_oracle(instance: Instance):
         instance.workload.arrival.tolist(),
         instance.workload.model.tolist(),
         [reference.duration_ticks(model.slo_s) for model in instance.problem.models],
-        instance.schedule(),
+        instance.schedule(instance.groups),
         instance.oracle(),
         round(instance.problem.rules.request_overhead_s * SECOND),
     )
@@ -131,7 +131,7 @@ def problem_and_placement() -> tuple[Problem, Placement]:
 @relaxed
 def test_stages_work_one_request_after_another(instance: Instance):
     """What the oracle's loop over requests and stages gives, stage by stage."""
-    outcome, schedule = serve(instance), instance.schedule()
+    outcome, schedule = serve(instance), instance.schedule(instance.groups)
     served = np.zeros(len(instance.workload), bool)
     for service in services(instance.problem, instance.placement, outcome):
         stages = schedule[service.segment][1][service.position]

@@ -153,7 +153,7 @@ def test_how_searches_share_blocks_changes_nothing():
 def test_searches_that_share_only_their_traffic(monkeypatch: pytest.MonkeyPatch):
     """Lanes that were given more groups to share a block, and then run alone: none is made up."""
     monkeypatch.setattr(
-        greedy, "choose_kernel", lambda lanes, *_: Kernel.LOCKSTEP if lanes > 3 else Kernel.SINGLE
+        greedy, "choose_kernel", lambda _, n, *__: Kernel.LOCKSTEP if n > 3 else Kernel.SINGLE
     )
     monkeypatch.setattr(packing, "choose_kernel", lambda *_: Kernel.SINGLE)
     tasks = []

@@ -15,11 +15,13 @@ from jax import lax
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
+from beta_jax.search.fill import incremental
 from beta_jax.search.fill.incremental import fill_incrementally
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.engine import (
     MAX_LANES,
+    BatchBlock,
     Block,
     BlockShape,
     Counts,
@@ -93,7 +95,7 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
         kernel, members = block
         first = own[members[0]]
         long = len(first.workload) * first.num_groups > LONG_SEARCH
-        if len(members) == 1 and long and Trait.LOCAL in first.problem.rules.traits:
+        if len(members) == 1 and long and incremental.RELIES_ON in first.problem.rules.traits:
             return [fill_incrementally(first, len(tasks[members[0]].workload))]
         return _fill_block(kernel, [lanes[i] for i in members], [tasks[i] for i in members])
 
@@ -134,8 +136,8 @@ def _share_blocks(lanes: list[Lane]) -> tuple[list[Lane], list[tuple[Kernel, lis
             else:
                 joined.append(list(members))
         for members in joined:
-            largest = lanes[members[0]].num_groups
-            if choose_kernel(len(members), largest, num_clocks) is Kernel.LOCKSTEP:
+            largest, rules = lanes[members[0]].num_groups, lanes[members[0]].problem.rules
+            if choose_kernel(rules, len(members), largest, num_clocks) is Kernel.LOCKSTEP:
                 for index in members:
                     lanes[index] = _with_groups(lanes[index], largest)
     return lanes, group_lanes(lanes)
@@ -163,8 +165,9 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
     for column, lane in enumerate(lanes):
         left[:, column] = memory_of_device(lane.problem)
         exists[: len(tasks[column].configs), column] = True
-    num_requests = np.bincount(block.model[: block.num_requests], minlength=len(problem.models) + 1)
-    search = _fill(shape, block, weight, exists, left, num_requests[:-1])
+    asked = lanes[0].workload.model
+    num_requests = np.bincount(asked[asked >= 0], minlength=len(problem.models))
+    search = _fill(shape, block, weight, exists, left, num_requests)
     groups, counts, num_simulations = jax.device_get(search[:3])
     codec = Codec(configs, len(problem.models), len(groups.config))
     results = []
@@ -179,7 +182,12 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
 
 @functools.partial(jax.jit, static_argnums=0)
 def _fill(
-    shape: BlockShape, block: Block, weight: Array, exists: Array, left: Array, num_requests: Array
+    shape: BlockShape,
+    block: Block | BatchBlock,
+    weight: Array,
+    exists: Array,
+    left: Array,
+    num_requests: Array,
 ) -> _Search:
     """The whole search of a block, which says what its groups may host.
 

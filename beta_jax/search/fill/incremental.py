@@ -28,8 +28,10 @@ from beta_jax.simulator.engine import (
     padded_size,
     simulate_block,
 )
+from beta_jax.traits import Trait
 
 Array = NDArray[np.int64]
+RELIES_ON = Trait.LOCAL | Trait.AT_ARRIVAL
 MOST = 0.9
 """With more of the requests than this it is quicker to simulate all: there is nothing to copy."""
 GROUP_BUCKET, REQUEST_BUCKET = (16, 4), (2**16, 4)
@@ -43,6 +45,7 @@ def fill_incrementally(lane: Lane, num_requests: int) -> Result:
     """
     problem, num_groups = lane.problem, len(lane.configs)
     shape, block, configs = pack_block(Kernel.SINGLE, [lane])
+    assert isinstance(block, Block)  # as the kernel is the one of a single lane
     weight = weight_table(problem, configs)
     allowed = np.isin(np.arange(len(weight)), lane.may_host[0] if num_groups else ())
     requests = np.bincount(block.model[: block.num_requests], minlength=len(weight) + 1)[:-1]

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 
 from beta_jax import backend
-from beta_jax.simulator.kernels import lockstep, single
+from beta_jax.simulator.kernels import batching, lockstep, single
+from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, Requests
+from beta_jax.types import Rules
 
-RUN = {Kernel.LOCKSTEP: lockstep.run, Kernel.SINGLE: single.run}
-LANES = {Kernel.LOCKSTEP: lockstep.LANES, Kernel.SINGLE: single.LANES}
+RUN: dict[Kernel, Any] = {
+    Kernel.LOCKSTEP: lockstep.run,
+    Kernel.SINGLE: single.run,
+    Kernel.BATCHING: batching.run,
+}
+LANES = {
+    Kernel.LOCKSTEP: lockstep.LANES,
+    Kernel.SINGLE: single.LANES,
+    Kernel.BATCHING: batching.LANES,
+}
 """Lanes of a block, padding included."""
 MAX_LANES = max(LANES.values())
 START_NS = 200_000
@@ -19,14 +30,20 @@ START_NS = 200_000
 
 
 def choose_kernel(
-    num_lanes: int, num_groups: int, num_clocks: int, num_requests: float = math.inf
+    rules: Rules,
+    num_lanes: int,
+    num_groups: int,
+    num_clocks: int,
+    num_requests: float = math.inf,
 ) -> Kernel:
-    """The faster kernel for so many lanes that could share a block; by measurement.
+    """The faster kernel, of those that know the rules, for so many lanes that could share a block.
 
-    Many lanes in lockstep take time for every clock of every group, but several lanes per
-    instruction; one lane takes time for what it needs, and some to start. num_requests: of a lane,
-    infinite where starting costs nothing.
+    By measurement: many lanes in lockstep take time for every clock of every group, but several
+    lanes per instruction; one lane takes time for what it needs, and some to start. num_requests:
+    of a lane, infinite where starting costs nothing.
     """
+    if rules.batches:
+        return Kernel.BATCHING
     if jax.default_backend() != "cpu":
         return Kernel.LOCKSTEP if num_lanes >= 2 else Kernel.SINGLE
     lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
@@ -38,7 +55,7 @@ def choose_kernel(
 
 
 def run_block(
-    shape: BlockShape, block: Block, *, keep_requests: bool = False
+    shape: BlockShape, block: Block | BatchBlock, *, keep_requests: bool = False
 ) -> tuple[Counts, Requests | None]:
     """Simulate the lanes of a block (under jit; `shape` and `keep_requests` are static)."""
     return RUN[shape.kernel](shape, block, keep_requests)
