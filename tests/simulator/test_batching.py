@@ -24,9 +24,9 @@ from beta_jax import (
     Schedule,
     SimulationError,
     Workload,
-    place,
     simulate,
 )
+from beta_jax.simulator.engine import Kernel, make_simulations, simulate_lanes
 from beta_jax.types import BATCH_SIZES, BATCHING
 
 import reference
@@ -305,6 +305,10 @@ def test_a_batch_size_without_a_profile_is_named():
         ({"batching": "dynamic"}, "off, published or strict, got 'dynamic'"),
         ({"batching": "strict", "max_batch": 3}, "one of .*16.*, got 3"),
         ({"max_batch": 2}, "batches of 2 need batching, which is off"),
+        (
+            {"batching": "strict", "dispatch": "round_robin"},
+            "batching goes with dispatch earliest_free, not with round_robin",
+        ),
     ],
 )
 def test_rules_that_make_no_sense(change, message):
@@ -314,15 +318,13 @@ def test_rules_that_make_no_sense(change, message):
 
 def test_what_the_engine_cannot_represent():
     workload = Workload.from_seconds([0.0, 1.0], [0, 0])
-    problem, placement = one_group(Rules("round_robin", batching="strict"))
-    with pytest.raises(SimulationError, match="batching goes with dispatch earliest_free"):
-        simulate(problem, placement, workload)
     problem, placement = one_group(Rules(batching="strict"))
     with pytest.raises(SimulationError, match="do not fit"):
         simulate(problem, placement, Workload(np.array([0, 2**61 + 1]), np.zeros(2)))
     with pytest.raises(SimulationError, match="requests of model 1"):
         simulate(problem, placement, Workload(workload.arrival, workload.model + 1))
-    with pytest.raises(SimulationError, match="no search knows batching"):
-        place("sr-greedy", problem, workload)
+    [lane] = make_simulations(problem, placement, workload, 0.0)[0].lanes
+    with pytest.raises(SimulationError, match="the lockstep kernel does not know Rules"):
+        simulate_lanes([lane], keep_requests=False, kernel=Kernel.LOCKSTEP)
     with pytest.raises(PlacementError, match="hosts a model twice"):
         simulate(problem, Placement((Group(ONE, (0, 0)),)), workload)

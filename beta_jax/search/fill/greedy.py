@@ -158,7 +158,7 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
     shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
     problem = tasks[0].problem
     table = weight_table(problem, configs)
-    weight = np.full((len(table), 1 << shape.config_bits), NEVER_FITS)  # few shapes to compile
+    weight = np.full((len(table), block.latency.shape[1]), NEVER_FITS)  # few shapes to compile
     weight[:, : len(configs)] = table
     left = np.zeros(block.config.shape, np.int64)
     exists = np.zeros(block.config.shape, np.bool_)
