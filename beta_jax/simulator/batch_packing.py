@@ -10,8 +10,13 @@ import numpy as np
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.kernels.batching import LANES, NEVER, BatchBlock
-from beta_jax.simulator.lanes import Lane, SimulationError, padded_size
-from beta_jax.simulator.layout import MAX_GROUPS, MAX_STAGES, BlockShape, Kernel
+from beta_jax.simulator.lanes import (
+    Lane,
+    SimulationError,
+    padded_size,
+    require_representable,
+)
+from beta_jax.simulator.layout import BlockShape, Kernel
 from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks
 from beta_jax.types import BATCH_SIZES, TICKS_PER_SECOND, ParallelConfig, Workload
 
@@ -78,16 +83,7 @@ def pack_batch_frame(
     See `packing.pack_frame`. max_batch: the largest batch of any lane.
     """
     num_models = len(problem.models)
-    if num_groups > MAX_GROUPS or num_clocks > MAX_STAGES:
-        raise SimulationError(
-            f"at most {MAX_GROUPS} groups and {MAX_STAGES} stages, got {num_groups} and "
-            f"{num_clocks}"
-        )
-    if len(workload) and workload.model.max() >= num_models:
-        raise SimulationError(
-            f"the workload has requests of model {workload.model.max()}, "
-            f"the problem {num_models} models"
-        )
+    require_representable(problem, workload, num_groups, num_clocks)
     types = sorted({model.type for model in problem.models})
     latency = np.zeros(
         (len(types), padded_size(len(configs), 1), len(BATCH_SIZES), num_clocks), np.int64

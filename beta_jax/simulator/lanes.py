@@ -9,6 +9,7 @@ import numpy as np
 
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
+from beta_jax.simulator.layout import MAX_GROUPS, MAX_STAGES
 from beta_jax.traits import Trait
 from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
 
@@ -82,6 +83,24 @@ def padded_size(n: int, smallest: int, factor: int = 2) -> int:
     while smallest < n:
         smallest *= factor
     return smallest
+
+
+def require_representable(
+    problem: Problem, workload: Workload, num_groups: int, num_stages: int
+) -> None:
+    """Raise SimulationError for more groups or stages than kernels have room for, and for requests
+    of models that the problem does not have.
+    """
+    if num_groups > MAX_GROUPS or num_stages > MAX_STAGES:
+        raise SimulationError(
+            f"at most {MAX_GROUPS} groups and {MAX_STAGES} stages, got {num_groups} and "
+            f"{num_stages}"
+        )
+    if len(workload) and workload.model.max() >= len(problem.models):
+        raise SimulationError(
+            f"the workload has requests of model {workload.model.max()}, "
+            f"the problem {len(problem.models)} models"
+        )
 
 
 def make_simulations(

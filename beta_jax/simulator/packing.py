@@ -12,10 +12,13 @@ from beta_jax.placement.problem import Problem
 from beta_jax.simulator.batch_packing import pack_batches
 from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.choose import LANES, MAX_LANES, choose_kernel
-from beta_jax.simulator.lanes import Lane, SimulationError, padded_size
+from beta_jax.simulator.lanes import (
+    Lane,
+    SimulationError,
+    padded_size,
+    require_representable,
+)
 from beta_jax.simulator.layout import (
-    MAX_GROUPS,
-    MAX_STAGES,
     UNHOSTED,
     Block,
     BlockShape,
@@ -114,16 +117,8 @@ def pack_frame(
 
     configs: by index. num_groups: padded. counted: half-open range of the requests to tally.
     """
-    num_models, deepest = len(problem.models), max(config.pp for config in configs)
-    if num_groups > MAX_GROUPS or deepest > MAX_STAGES:
-        raise SimulationError(
-            f"at most {MAX_GROUPS} groups and {MAX_STAGES} stages, got {num_groups} and {deepest}"
-        )
-    if len(workload) and workload.model.max() >= num_models:
-        raise SimulationError(
-            f"the workload has requests of model {workload.model.max()}, "
-            f"the problem {num_models} models"
-        )
+    num_models = len(problem.models)
+    require_representable(problem, workload, num_groups, max(config.pp for config in configs))
     config_bits = CONFIG_BITS[(len(configs) - 1).bit_length()]
     types = sorted({model.type for model in problem.models})
     latency = np.zeros((len(types), 1 << config_bits, max(num_clocks, 2)), np.int64)
