@@ -57,6 +57,7 @@ __all__ = sorted([*_HOME, *_MODULES])
 
 
 if TYPE_CHECKING:
+    from beta_jax import planning as planning
     from beta_jax import traces as traces
     from beta_jax.analysis.metrics import latency_summary as latency_summary
     from beta_jax.analysis.metrics import utilisation as utilisation
