@@ -48,10 +48,11 @@ class _Segment:
         waiting = [(self.queue[m][0][0], m) for m in self.groups[g] if self.queue[m]]
         return min(waiting)[1] if waiting else None
 
-    def serve(self, now: int, m: int | None, g: int) -> bool:
+    def serve(self, now: int, m: int | None, g: int, *, stays: bool) -> bool:
         """Serve model m on group g, or another of its models if none of m's requests can make it.
 
-        False if no batch was served.
+        stays: it is another model's turn only once all of m's are rejected; else the oldest
+        request is next after each rejection. False if no batch was served.
         """
         while m is not None:
             queue = self.queue[m]
@@ -60,10 +61,13 @@ class _Segment:
                 end = run_stages(now, self.groups[g][m][batch], self.clock[g])[-1]
                 return end + self.overhead - self.queue[m][0][0] <= self.slo[m]
 
-            while queue and not in_time(1):
+            late = False
+            while queue and (late := not in_time(1)):
                 t, i = queue.popleft()
                 self.fate[i] = (t, False, g, t)
-            if queue:
+                if not stays:
+                    break
+            if queue and not late:
                 size = 1
                 while 2 * size <= self.max_batch and 2 * size <= len(queue) and in_time(2 * size):
                     size *= 2
@@ -83,7 +87,7 @@ def _published(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> N
     events: list[tuple[int, int]] = []
 
     def serve(now: int, m: int, g: int) -> None:
-        if segment.serve(now, m, g):
+        if segment.serve(now, m, g, stays=True):
             heapq.heappush(events, (segment.clock[g][0], g))
 
     for t, i, m in requests:
@@ -119,7 +123,7 @@ def _strict(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> None
             if segment.oldest(g) is not None and segment.clock[g][0] <= now
         ]:
             _, g = min(free)
-            segment.serve(now, segment.oldest(g), g)
+            segment.serve(now, segment.oldest(g), g, stays=False)
 
     for t, i, m in requests:
         while times := busy_until(t):
@@ -165,8 +169,8 @@ def simulate(
     events go by.
 
     `strict`: a group whose first stage is free serves at once whenever a request of a model it
-    hosts waits, the one that arrived first; of several groups the one whose last stage's clock is
-    smallest. A batch enters the pipeline at once, and finishes `request_overhead` after it.
+    hosts waits, the one that arrived first, also after it has rejected one; of several groups the
+    one whose last stage's clock is smallest. A batch enters the pipeline at once, and finishes `request_overhead` after it.
     """
     serving = serving_segment(arrival, [start for start, _ in segments])
     offset, late = (request_overhead, 0) if batching == "published" else (0, request_overhead)

@@ -92,7 +92,7 @@ class _Search(NamedTuple):
     """A group that has just rejected a request, and looks for another."""
 
     group: Array  # -1 for none
-    model: Array  # whose queue it looks at, -1 for that of the oldest request
+    model: Array  # by the published rules whose queue it looks at, -1 for the oldest request's
     now: Array
 
 
@@ -229,14 +229,11 @@ def _strict(lane: _Lane, state: _State) -> tuple[_Move, Array]:
 
     group = jnp.where(searches, search.group, route)
     oldest = jnp.min(jnp.where(_at(lane.hosts, group), state.oldest, NEVER))
-    goes_on = searches & (search.model >= 0)
     move = _Move(
         arrives,
-        serves=jnp.where(arrives, key < NEVER, goes_on | (oldest < NEVER) & (searches | due)),
+        serves=jnp.where(arrives, key < NEVER, (oldest < NEVER) & (searches | due)),
         group=group,
-        model=jnp.where(
-            arrives, arriving, jnp.where(goes_on, search.model, _unpack(oldest, num_rows)[1])
-        ),
+        model=jnp.where(arrives, arriving, _unpack(oldest, num_rows)[1]),
         now=jnp.where(arrives, t, jnp.where(searches, search.now, soonest)),
     )
     return move, demand
