@@ -208,33 +208,30 @@ def _published(lane: _Lane, state: _State) -> tuple[_Move, _Events]:
 
 
 def _strict(lane: _Lane, state: _State) -> tuple[_Move, Array]:
-    """A group serves as soon as it is free and a request waits; see `Rules.batching`."""
+    """A group serves as soon as it is free and a request waits; see `Rules.batching`.
+
+    A group that has rejected a request is still free, and is the next one if another waits.
+    """
     num_groups, num_rows = lane.hosts.shape
-    nobody, search, demand = num_groups - 1, state.search, state.idle
+    nobody, demand = num_groups - 1, state.idle
     assert isinstance(demand, Array)
     t, arriving = _at(lane.block.arrival, state.next), _at(lane.block.model, state.next)
 
     free_at = jnp.where(demand[:-1] > 0, state.clock[:-1, 0], NEVER)
     soonest = jnp.min(free_at)
-    searches = search.group >= 0
-    due = ~searches & (soonest <= t) & (soonest < NEVER)
-    arrives = ~searches & ~due & (t < NEVER)
+    due = (soonest <= t) & (soonest < NEVER)
+    arrives = ~due & (t < NEVER)
     free = _at(lane.block.hosted, arriving) & (state.clock[:-1, 0] <= t)
     order = _pack(state.clock[:-1, -1], jnp.arange(nobody), num_groups)
     key = jnp.min(jnp.where(jnp.where(arrives, free, free_at == soonest), order, NEVER))
-    route = jnp.where(key < NEVER, _unpack(key, num_groups)[1], nobody)
-
-    group = jnp.where(searches, search.group, route)
+    group = jnp.where(key < NEVER, _unpack(key, num_groups)[1], nobody)
     oldest = jnp.min(jnp.where(_at(lane.hosts, group), state.oldest, NEVER))
-    goes_on = searches & (search.model >= 0)
     move = _Move(
         arrives,
-        serves=jnp.where(arrives, key < NEVER, goes_on | (oldest < NEVER) & (searches | due)),
+        serves=(arrives | due) & (key < NEVER),
         group=group,
-        model=jnp.where(
-            arrives, arriving, jnp.where(goes_on, search.model, _unpack(oldest, num_rows)[1])
-        ),
-        now=jnp.where(arrives, t, jnp.where(searches, search.now, soonest)),
+        model=jnp.where(arrives, arriving, _unpack(oldest, num_rows)[1]),
+        now=jnp.where(arrives, t, soonest),
     )
     return move, demand
 
