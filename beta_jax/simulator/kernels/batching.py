@@ -237,7 +237,9 @@ def _link(events: _Events, due: Array, batch: Array, group: Array) -> _Links:
     )
 
 
-def _write_events(events: _Events, links: _Links, new: _Pending) -> _Events:
+def _write_events(events: _Events, new: _Pending) -> _Events:
+    links = new.links
+    assert links is not None
     due = _pack(new.after[0], new.group, events.first.shape[0])
     return _Events(
         first=_put(_put(events.first, links.taken, links.first), links.leads, due),
@@ -254,7 +256,7 @@ def _write(lane: _Lane, state: _State) -> _State:
     """The state with what is pending written."""
     new, idle = state.pending, state.idle
     if isinstance(idle, _Events):
-        idle = _write_events(idle, new.links, new)
+        idle = _write_events(idle, new)
     else:
         idle = idle + jnp.where(lane.hosts[:, new.model], new.change, 0)
     return state._replace(
@@ -291,6 +293,7 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
     batch, late = move.serves & (num_sizes > 0), move.serves & (num_sizes == 0)
     chosen = jnp.maximum(num_sizes - 1, 0)
     unhosted = move.arrives & ~_at(lane.served, model)
+    links = _link(state.idle, due, batch, group) if isinstance(state.idle, _Events) else None
     size = jnp.where(batch, 1 << chosen, (late | unhosted).astype(I64))
     left = begin + size
 
@@ -328,7 +331,7 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
             end=end,
             oldest=jnp.where(left < end, _pack(_at(block.queued, left), model, num_rows), NEVER),
             change=move.arrives - size,
-            links=_link(state.idle, due, batch, group) if batching == "published" else None,
+            links=links,
         ),
         good=_add(state.good, model, good),
         latency=_add(state.latency, model, jnp.where(batch, latency, 0)),
