@@ -41,7 +41,7 @@ def oracle(instance: Instance, rule: DispatchRule) -> tuple[list[bool], list[int
     problem, _, workload = instance
     slo = [reference.duration_ticks(model.slo_s) for model in problem.models]
     overhead = round(problem.rules.request_overhead_s * reference.TICKS_PER_SECOND)
-    schedule = instance.schedule()
+    schedule = instance.schedule(instance.groups)
     arrival, model = workload.arrival.tolist(), workload.model.tolist()
     serving = reference.serving_segment(arrival, [start for start, _ in schedule])
     good, sent, current = [], [], -1
