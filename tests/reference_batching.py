@@ -183,3 +183,52 @@ def simulate(
         np.array(group, np.int64),
         np.array(start, np.int64),
     )
+
+
+def miss_reasons(
+    arrival: Sequence[int],
+    model: Sequence[int],
+    slo: Sequence[float],
+    segments: Sequence[tuple[int, Sequence[Group]]],
+    outcome: Outcome,
+    request_overhead: int = REQUEST_OVERHEAD,
+    *,
+    batching: str,
+) -> list[str]:
+    """Why each request missed, "" where it did not: the questions of `reference.miss_reasons`.
+
+    Behind its own are the batches of its model in which the group served requests from in front of
+    it. They are what finished at once there; each runs from when all of it had come.
+    """
+    offset = request_overhead if batching == "published" else 0
+    serving = serving_segment(arrival, [start for start, _ in segments])
+
+    def in_time(i: int, group: Group, before: Sequence[Sequence[int]]) -> bool:
+        m, t = model[i], int(arrival[i])
+        clock = [0] * len(group[m][1])
+        for batch in before:
+            ready = max(int(arrival[j]) for j in batch) + offset
+            clock = run_stages(ready, group[m][len(batch)], clock)
+        return run_stages(t, group[m][1], clock)[-1] + request_overhead - t <= slo[m]
+
+    reasons = []
+    for i, (m, g, segment) in enumerate(zip(model, outcome.group, serving, strict=True)):
+        groups = segments[segment][1]
+        hosts = [group for group in groups if m in group]
+        batches: dict[int, list[int]] = {}
+        for j in range(len(arrival)):
+            alike = (model[j], outcome.group[j], serving[j]) == (m, g, segment)
+            if alike and outcome.good[j]:
+                batches.setdefault(int(outcome.finish[j]), []).append(j)
+        if outcome.good[i]:
+            reasons.append("")
+        elif not hosts:
+            reasons.append("NO_REPLICA")
+        elif not any(in_time(i, group, []) for group in hosts):
+            reasons.append("SLO_TOO_SHORT")
+        elif not in_time(i, groups[g], []):
+            reasons.append("UNFIT_GROUP")
+        else:
+            own = [batches[finish] for finish in sorted(batches) if batches[finish][0] < i]
+            reasons.append("BEHIND_OTHER" if in_time(i, groups[g], own) else "BEHIND_OWN")
+    return reasons

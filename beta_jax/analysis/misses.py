@@ -1,6 +1,6 @@
 """Why requests missed their SLO.
 
-Every miss is a rejection, at arrival, and has exactly one reason, the first of these that holds:
+Every miss is a rejection, and has exactly one reason, the first of these that holds:
 
 * NO_REPLICA: no group of the placement in force hosts the model.
 * SLO_TOO_SHORT: not even when idle does any of the groups that host it serve it within its SLO.
@@ -14,6 +14,13 @@ alone, each accepted as it was, and the missed one after them. Taking requests a
 another one in a pipeline that serves first come, first served, so this is well defined: either
 the model's own requests suffice for the miss, or others are necessary for it. (Asking which request
 stood directly in front would blame whichever of a long queue happened to come last.)
+
+With batching a request that misses waits in its model's queue until a group that could serve it
+finds it at the head, and too late: this group it counts as sent to. What would have been is the
+same: the group's batches of the same model from in front of it in the queue run alone, each of the
+requests that it had, from when the last of these has come; then the missed one, by itself. What is
+left for BEHIND_OTHER is waiting for other models' requests, for a group that had still other ones
+in front, and, by the published rules, for an idle group to look.
 """
 
 from __future__ import annotations
@@ -24,7 +31,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.analysis.stage_times import require_retraceable, run_stages
+from beta_jax.analysis.stage_times import (
+    batch_ticks,
+    find_batches,
+    require_retraceable,
+    run_stages,
+)
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import (
@@ -33,7 +45,6 @@ from beta_jax.simulator.engine import (
     request_overhead_ticks,
     segments,
     slo_ticks,
-    stage_ticks,
 )
 
 IN_TIME = -1
@@ -83,6 +94,7 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
             workload.model[lo:hi],
             outcome.good[lo:hi],
             outcome.group[lo:hi],
+            outcome.finish[lo:hi],
         )
     counts = np.zeros((len(problem.models) + 1, num_groups + 1, len(MissReason)), np.int64)
     missed = np.zeros(len(workload), np.bool_)
@@ -98,9 +110,11 @@ def _of_segment(
     model: NDArray[np.int32],
     good: NDArray[np.bool_],
     group: NDArray[np.int32],
+    finish: NDArray[np.int64],
 ) -> NDArray[np.int8]:
     """The reasons of the requests that one placement serves; all arrays are [request]."""
     deadline, overhead = slo_ticks(problem), request_overhead_ticks(problem.rules)
+    overhead_before = overhead if problem.rules.batching == "published" else 0
     fits = np.zeros((len(problem.models), len(placement.groups)), np.bool_)
     idle = idle_ticks(problem, [group.config for group in placement.groups])
     for index, hosting in enumerate(placement.groups):
@@ -124,32 +138,28 @@ def _of_segment(
         elif not fits[hosted, index]:
             reason[missed] = MissReason.UNFIT_GROUP
         elif len(missed):
-            behind_own = _late_behind(
-                arrival[accepted],
-                arrival[missed],
-                np.searchsorted(accepted, missed),
-                stage_ticks(problem, problem.models[hosted].type, placement.groups[index].config),
-                deadline[hosted] - overhead,
-            )
+            batches = find_batches(finish[accepted], problem.rules.max_batch)
+            last = accepted[batches.last]
+            ticks = batch_ticks(problem, hosted, placement.groups[index].config)
+            _, end = run_stages(arrival[last] + overhead_before, ticks[batches.doublings])
+            time = _finish_behind(end, np.searchsorted(last, missed), arrival[missed], ticks[0])
+            behind_own = time + overhead - arrival[missed] > deadline[hosted]
             reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
     return reason
 
 
-def _late_behind(
-    accepted: NDArray[np.int64],
-    arrival: NDArray[np.int64],
+def _finish_behind(
+    end: NDArray[np.int64],
     earlier: NDArray[np.int64],
+    time: NDArray[np.int64],
     cost: NDArray[np.int64],
-    longest: np.int64,
-) -> NDArray[np.bool_]:
-    """Which requests of a model are late after others of its own, bool [request].
+) -> NDArray[np.int64]:
+    """When the last stage would be done with each of some requests, int64 ticks [request].
 
-    accepted: arrivals of those that the group served, [accepted]. earlier: how many of these came
-    before each of the requests. cost: [stage]. longest: how long the stages may take in all.
+    end: [batch, stage]. earlier: [request], how many batches come first. time: [request], from when
+    on it could be served. cost: [stage].
     """
-    _, end = run_stages(accepted, np.tile(cost, (len(accepted), 1)))
     clock = np.concatenate([np.full((1, len(cost)), np.iinfo(np.int64).min), end])[earlier]
-    time = arrival
     for free, latency in zip(clock.T, cost, strict=True):
         time = np.maximum(time, free) + latency
-    return time - arrival > longest
+    return time

@@ -1,8 +1,10 @@
-"""A run as a timeline to look at: which stage of which group worked on which request, and when.
+"""A run as a timeline to look at: which stage of which group worked on which requests, and when.
 
 The file is in the Trace Event Format (JSON), which https://ui.perfetto.dev and chrome://tracing
-open: a process per group, a thread per pipeline stage, a slice per request and stage under the name
-of its model, and a thread that marks the requests that the group rejected, with the reason.
+open: a process per group, a thread per pipeline stage, a slice per batch and stage under the name
+of its model, and a thread that marks the requests that the group rejected, with the reason. Without
+batching a batch is one request; see `stage_times` for when it begins by the published rules of
+batching.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def write_timeline(
     outcome: Outcome,
     arrived_s: tuple[float, float] = (-math.inf, math.inf),
 ) -> int:
-    """Write the requests that arrive within [from, to) seconds; returns how many these are.
+    """Write the requests that arrive within [from, to) seconds, and those that are served together
+    with them; returns how many arrive then.
 
     Times are microseconds on the workload's clock, to the nanosecond. In a schedule every placement
     has processes of its own. A hundred thousand requests of four stages make a file of about 60 MB.
@@ -74,14 +77,18 @@ def _events(
         which = f"placement {service.segment}, " if isinstance(placement, Schedule) else ""
         title = f"{which}group {service.position} {service.group.config}"
         yield from _names(process, title, service.group.config.pp)
-        kept = shown[service.requests]
+        members: list[list[int]] = [[] for _ in service.begin]
+        for request, batch in zip(service.requests.tolist(), service.batch.tolist(), strict=True):
+            members[batch].append(request)
+        kept = np.unique(service.batch[shown[service.requests]])
         for stage in range(service.group.config.pp):
-            for request, begin, end in zip(
-                service.requests[kept].tolist(),
+            for batch, begin, end in zip(
+                kept.tolist(),
                 service.begin[kept, stage].tolist(),
                 service.end[kept, stage].tolist(),
                 strict=True,
             ):
+                request, *others = members[batch]
                 yield {
                     "name": problem.models[workload.model[request]].name,
                     "ph": "X",
@@ -92,6 +99,7 @@ def _events(
                     "args": {
                         "request": request,
                         "arrival_s": int(workload.arrival[request]) / TICKS_PER_SECOND,
+                        **({"together_with": others} if others else {}),
                     },
                 }
     reason = miss_reasons(problem, placement, outcome).reason

@@ -51,7 +51,8 @@ def describe(annotation: Any) -> str:
     if origin is tuple:
         return f"{describe(args[0])},..."
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("none" if arg is types.NoneType else describe(arg) for arg in args)
+        inner = next(arg for arg in args if arg is not types.NoneType)  # that of `parse_value`
+        return describe(inner) + (" or none" if types.NoneType in args else "")
     return "|".join(args) if origin is Literal else annotation.__name__
 
 

@@ -27,11 +27,19 @@ TRAINED_ON_TEST = (
     "with it: on other traffic they may do worse."
 )
 MAX_WARNINGS = 4
+IF_USED = {"rules.batching": "off", "rules.max_batch": "1"}
+"""Columns that a table has only where a row has another value."""
 WITH_INTERVAL = ("slo_attainment", "latency_mean_s", "latency_p99_s")
 
 
-def to_row(result: PointResult) -> Row:
-    """The line of a result in a table: where it is drawn, its numbers, all its parameters."""
+def to_rows(results: Sequence[PointResult]) -> list[Row]:
+    """The lines of results in a table: where they are drawn, their numbers, all parameters."""
+    rows = [_to_row(result) for result in results]
+    unused = [name for name in IF_USED if all(row[name] == IF_USED[name] for row in rows)]
+    return [{name: row[name] for name in row if name not in unused} for row in rows]
+
+
+def _to_row(result: PointResult) -> Row:
     point, record = result.point, result.record
     return {
         **point.place._asdict(),
@@ -60,7 +68,7 @@ class Results:
     @property
     def rows(self) -> list[Row]:
         """A row per point and replication: metrics, placement, all parameters."""
-        return [to_row(result) for result in self.results]
+        return to_rows(self.results)
 
     @property
     def warnings(self) -> list[str]:

@@ -19,7 +19,7 @@ from experiments.engine.store import Store
 from experiments.engine.timing import Stopwatch
 from experiments.paper.sec3.config import Config, Runs
 from experiments.paper.sec3.figures import curve
-from experiments.report.results import to_row
+from experiments.report.results import to_rows
 from experiments.report.tables import Row
 
 NUM_DEVICES = 8
@@ -116,7 +116,8 @@ def run(
     found = runner.run_points(POINTS[group](config), plan, store, stopwatch)
     inputs = InputMaker()
     with stopwatch.part("theory"):
-        return [to_row(result) | _exact(result, inputs) for result in found], _shown(found)
+        rows = zip(to_rows(found), found, strict=True)
+        return [row | _exact(result, inputs) for row, result in rows], _shown(found)
 
 
 def _shown(results: Sequence[PointResult]) -> list[Row]:

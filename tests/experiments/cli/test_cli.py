@@ -83,6 +83,8 @@ def test_help_of_a_config_shows_its_docstring_and_every_field(capsys):
     text = capsys.readouterr().out
     assert "python run.py --config sec6_3" in text
     assert "--config.rates=0.5,2,4,6,8\n      float,...; swept total rates, requests/s" in text
+    assert "--config.rules.dispatch=earliest_free\n      str; earliest_free (published)" in text
+    assert "float or none; every stage" in text
     for leaf in fields.walk(parse("--config", "sec6_3").config):
         assert f"--{leaf.name}=" in text
 
@@ -216,6 +218,9 @@ BAD_VALUES = [
     (["--config.split=equal"], "rate split must be"),
     (["--config.num_devices=0"], "devices"),
     (["--config.rules.dispatch=random"], "dispatch"),
+    (["--config.rules.max_batch=3"], "one of (1, 2, 4, 8, 16), got 3"),
+    (["--config.rules.max_batch=2"], "need batching, which is off"),
+    (["--config.rules.batching=strict", "--config.rules.dispatch=round_robin"], "round_robin"),
     (["--config.profile=missing.json"], "missing.json"),
     (["--config.duration_s=15"], "warm-up"),
     (["--config.rates="], "no points"),
@@ -315,6 +320,17 @@ def test_the_table_has_every_parameter_and_number(main, tmp_path):
     assert 0 < float(manual["latency_mean_s"]) <= float(manual["latency_p99_s"])
     placements = json.loads((tmp_path / "out" / "placements.json").read_text())
     assert placements[0]["groups"] == [{"op": 4, "pp": 4, "models": [i]} for i in range(4)]
+
+
+def test_a_table_says_how_it_batches_where_something_does(main, tmp_path):
+    columns = {"rules.batching", "rules.max_batch"}
+    assert main(*ONE_POINT) == 0
+    alone, *_ = rows(tmp_path / "out" / "table.csv")
+    assert not columns & set(alone)
+    assert main(*ONE_POINT, "--config.rules.batching=strict", "--config.rules.max_batch=2") == 0
+    batched, *_ = rows(tmp_path / "out" / "table.csv")
+    assert [name for name in batched if name not in columns] == [*alone]
+    assert (batched["rules.batching"], batched["rules.max_batch"]) == ("strict", "2")
 
 
 def test_plot_only_draws_the_same_picture_from_the_table_alone(main, tmp_path, capsys):
