@@ -97,9 +97,11 @@ RULES = {
 
 
 def find_rule(dispatch: str | DispatchRule) -> DispatchRule:
-    """The rule of a name, or the rule itself. Raises ValueError for an unknown name."""
+    """The rule of a name, or the rule itself. Raises ValueError for what is neither."""
     if isinstance(dispatch, DispatchRule):
         return dispatch
+    if not isinstance(dispatch, str):
+        raise ValueError(f"dispatch is a name or a DispatchRule, got {dispatch!r}")
     if dispatch not in RULES:
         raise ValueError(f"unknown dispatch {dispatch!r}; known: {', '.join(Dispatch)}")
     return RULES[Dispatch(dispatch)]
