@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from beta_jax.backend import on_cpu
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.batch_packing import pack_batch_frame
@@ -119,13 +120,14 @@ class ArraySimulator:
             for workload in workloads
         ]
 
+    @on_cpu()
     def __call__(
         self, hosted: ArrayLike, config: ArrayLike
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Good requests and their summed latency in ticks, int64 [workload, lane, model] each.
 
         hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
-        nothing, so any index will do there. Arrays that are on the device stay there.
+        nothing, so any index will do there. Arrays that JAX holds on the CPU stay there.
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
         num_lanes = len(hosted)
