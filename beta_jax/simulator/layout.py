@@ -55,6 +55,7 @@ class Block(NamedTuple):
     arrival: Array  # int64 [request] ticks after the block's origin, >= 0; padded
     model: Array  # int32 [request]; padded
     num_requests: Array  # int32 [], how many requests are real
+    first: Array  # int64 [], index of the first one in the whole workload
     count_from: Array  # int32 [], requests in [count_from, count_to) are tallied
     count_to: Array  # int32 []
     hosted: Array  # bool [models + 1, group, lane]

@@ -98,7 +98,12 @@ def pack_block(
     if kernel is Kernel.SINGLE:
         most = int(hosted[..., 0].sum(1).max())
         shape = shape._replace(num_hosts=num_hosts_padded(most, first.num_groups))
-    arrays: dict[str, Any] = {"hosted": hosted, "config": config, "deadline": deadline}
+    arrays: dict[str, Any] = {
+        "hosted": hosted,
+        "config": config,
+        "deadline": deadline,
+        "first": np.int64(first.first),
+    }
     block = block._replace(**arrays)
     _check_range(shape, block)
     return shape, block, configs
@@ -138,6 +143,7 @@ def pack_frame(
         "arrival": arrival,
         "model": model,
         "num_requests": np.int32(len(workload)),
+        "first": np.int64(0),
         "count_from": np.int32(counted[0]),
         "count_to": np.int32(counted[1]),
         "hosted": np.zeros((num_models + 1, num_groups, LANES[kernel]), np.bool_),

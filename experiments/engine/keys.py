@@ -44,7 +44,8 @@ class Keys:
             fields["trace"] = self._fingerprint(input_path(scenario.trace))
         own = [find_policy(policy).place]
         if isinstance(rule := scenario.rules.dispatch, DispatchRule):
-            fields["rules"]["dispatch"] = [rule.name, rule.initial, str(rule.traits)]
+            own_rule = [rule.name, rule.initial, str(rule.traits), rule.then_by_clock]
+            fields["rules"]["dispatch"] = own_rule
             own += [rule.order] if rule.after is None else [rule.order, rule.after]
         versions: dict[str, Any] = {"code": _code()}
         if users := sorted(filter(None, map(self._users_code, own))):

@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beta_jax import Dispatch, DispatchRule, Rules, Trait, simulate
-from beta_jax.dispatch import RULES
+from beta_jax import (
+    Dispatch,
+    DispatchRule,
+    Group,
+    Placement,
+    Rules,
+    Schedule,
+    Trait,
+    Workload,
+    power_of_two,
+    simulate,
+)
+from beta_jax.dispatch import RULES, _splitmix64
 
 import documents
 import reference
-from instances import Instance, instances
+from instances import CONFIGS, Instance, instances, mixed_problem
 
 relaxed = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
@@ -107,3 +118,25 @@ def test_what_a_rule_does_not_declare_is_not_relied_on():
     assert Trait.LOCAL in Rules().traits and Trait.LOCAL in Rules(dispatch=STICKY).traits
     assert Trait.LOCAL not in Rules(dispatch=COUNTING).traits
     assert Trait.AT_ARRIVAL in Rules(dispatch=COUNTING).traits
+
+
+def test_draws_are_those_of_splitmix64():
+    """Known outputs for seed 1234567, of which the first is that of index 1."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert _splitmix64(1234567, np.arange(1, 5)).tolist() == known
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**64 - 1])
+def test_every_seed_has_draws_of_its_own_in_every_segment(seed: int):
+    """Hosts 1, 3 and 4 of 5, where nothing is ever served, so that draws alone decide."""
+    problem = mixed_problem(slo_s=0.01)
+    hosting = tuple(Group(CONFIGS[0], (0,) if g in (1, 3, 4) else (1,)) for g in range(5))
+    placement = Placement(hosting)
+    workload = Workload(np.arange(40) * 10**8, np.zeros(40))
+    ruled = dataclasses.replace(problem, rules=Rules(dispatch=power_of_two(seed)))
+    schedule = Schedule((0.0, 1.55, 1.65), (placement,) * 3)
+    whole, parts = simulate(ruled, [placement, schedule], workload, outputs="requests")
+    expected = [(1, 3, 4)[min(reference.draws(i, 3, seed))] for i in range(40)]
+    assert whole.group.tolist() == parts.group.tolist() == expected
+    assert power_of_two(seed) is power_of_two(seed)
+    assert str(power_of_two(seed)) == ("power_of_two" if seed == 0 else f"power_of_two-{seed}")

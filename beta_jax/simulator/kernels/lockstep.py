@@ -91,7 +91,7 @@ def _write(state: _State) -> tuple[Array, tuple[Array, ...], Array]:
     return jnp.where(dispatched, pending.last, last), earlier, counts
 
 
-def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
+def _step(shape: BlockShape, block: Block, rank: Array, i: Array, state: _State) -> _State:
     num_groups, num_lanes = block.config.shape
     bits = shape.config_bits + (num_groups - 1).bit_length()
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
@@ -111,15 +111,30 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     # Dispatch: the smallest (order, group) among the groups that host the model.
     rule, memory = shape.rule, state.memory
     remembered = rule.initial if memory is None else row(memory)
-    order = last
+    able, order = row(block.hosted), last
     if not rule.by_clock:
 
         def finish() -> Array:
             return _advance(shape, t, [*earlier, last >> bits], costs(block.config))[-1]
 
-        seen = Groups(t, group_index, last >> bits, finish, remembered, num_groups)
-        order = rule.order(seen) << bits | last & ((1 << bits) - 1)
-    key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
+        seen = Groups(
+            now=t,
+            request=block.first + i,
+            index=group_index,
+            clock=last >> bits,
+            finish=finish,
+            memory=remembered,
+            num_groups=num_groups,
+            rank=lambda: row(rank).astype(I64),
+            num_hosts=lambda: row(rank)[-1].astype(I64) + able[-1],
+        )
+        order = rule.order(seen)
+        if rule.then_by_clock:
+            able &= order == _over_groups(jnp.minimum, jnp.min, jnp.where(able, order, UNHOSTED))
+            order = last
+        else:
+            order = order << bits | last & ((1 << bits) - 1)
+    key = _over_groups(jnp.minimum, jnp.min, jnp.where(able, order, UNHOSTED))
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
     group = jnp.where(has_host, low >> shape.config_bits, -1)
@@ -130,7 +145,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
 
     clocks = [read(clock) for clock in earlier]
-    clocks.append(key >> bits if rule.by_clock else read(last >> bits))
+    clocks.append(key >> bits if rule.by_clock or rule.then_by_clock else read(last >> bits))
     config = low & ((1 << shape.config_bits) - 1)
     after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
     latency = after[-1] + block.request_overhead - t
@@ -195,7 +210,9 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         if keep_requests
         else None,
     )
-    step = functools.partial(_step, shape, block)
+    hosted = jnp.asarray(block.hosted)
+    rank = jnp.cumsum(hosted, axis=1, dtype=jnp.int16) - hosted  # dropped by XLA where unused
+    step = functools.partial(_step, shape, block, rank)
     state = lax.fori_loop(0, block.num_requests, step, state)
     _, _, group_counts = _write(state)
     counts = Counts(state.good, state.latency, group_counts & (2**32 - 1), group_counts >> 32)

@@ -86,9 +86,24 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
             ready = (jnp.concatenate(clocks, axis=1) - starts).max(axis=1)
             return jnp.maximum(ready, t) + ends[:, -1]
 
-        seen = Groups(t, own.astype(I64), own_last >> bits, finish, remembered, num_groups)
-        packed = rule.order(seen) << bits | own_last & ((1 << bits) - 1)
-        order = jnp.where(own < num_groups, packed, UNHOSTED)
+        able = own < num_groups
+        seen = Groups(
+            now=t,
+            request=block.first + i,
+            index=own.astype(I64),
+            clock=own_last >> bits,
+            finish=finish,
+            memory=remembered,
+            num_groups=num_groups,
+            rank=lambda: jnp.cumsum(able) - able,
+            num_hosts=lambda: able.sum(),
+        )
+        order = rule.order(seen)
+        if rule.then_by_clock:
+            first = able & (order == jnp.min(jnp.where(able, order, UNHOSTED)))
+            order = jnp.where(first, own_last, UNHOSTED)
+        else:
+            order = jnp.where(able, order << bits | own_last & ((1 << bits) - 1), UNHOSTED)
     key = jnp.min(order)
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
@@ -97,7 +112,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     # Service, should the request be accepted.
     config = low & config_mask
     starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
-    clock = (key if rule.by_clock else _at(state.last, group)) >> bits
+    clock = (key if rule.by_clock or rule.then_by_clock else _at(state.last, group)) >> bits
     ready = jnp.maximum(t, clock - starts[-1])
     if shape.num_clocks > 1:
         ready_earlier = jnp.maximum(t, _at(state.earlier, group) - starts[:-1])
