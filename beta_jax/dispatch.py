@@ -38,6 +38,8 @@ class Groups(NamedTuple):
     num_groups: more than any index, the same for all requests of a simulation.
     rank, num_hosts: functions without arguments: how many groups of lower index host the model, and
         how many groups do.
+    unfinished: a function without arguments, how many requests that the group accepted are not
+        through its last stage; for rules that declare it (`DispatchRule.max_unfinished`).
     """
 
     now: Array
@@ -49,6 +51,7 @@ class Groups(NamedTuple):
     num_groups: int
     rank: Callable[[], Array]
     num_hosts: Callable[[], Array]
+    unfinished: Callable[[], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,8 @@ class DispatchRule:
     traits: what shortcuts may rely on; nothing unless declared, then searches take longer.
     by_clock: whether the key is the clock itself, which kernels have at hand.
     then_by_clock: whether of equal keys the smaller clock goes before the lower index.
+    max_unfinished: of a rule that asks for `Groups.unfinished`: where an infinite SLO leaves their
+        number open, so many of a group are counted, and more are an error. 0: it does not ask.
     """
 
     name: str
@@ -71,6 +76,7 @@ class DispatchRule:
     traits: Trait = Trait.NONE
     by_clock: bool = False
     then_by_clock: bool = False
+    max_unfinished: int = 0
 
     def __str__(self) -> str:
         return self.name
@@ -87,6 +93,8 @@ class Dispatch(enum.StrEnum):
     """The hosting groups in turn, one counter per model."""
     POWER_OF_TWO = "power_of_two"
     """Of two hosting groups drawn at random the one with the smaller last-stage clock."""
+    SHORTEST_QUEUE = "shortest_queue"
+    """The fewest unfinished requests, then the smaller last-stage clock (the real system's)."""
 
 
 @functools.cache  # equal rules are one rule: lanes share blocks, and programs
@@ -137,7 +145,19 @@ RULES = {
         traits=Trait.LOCAL,
     ),
     Dispatch.POWER_OF_TWO: power_of_two(0),
+    Dispatch.SHORTEST_QUEUE: DispatchRule(
+        Dispatch.SHORTEST_QUEUE,
+        order=lambda groups: groups.unfinished(),
+        traits=Trait.LOCAL,
+        then_by_clock=True,
+        max_unfinished=64,
+    ),
 }
+
+
+def undeclared() -> Array:
+    """`Groups.unfinished` of a rule that does not declare it. Raises ValueError."""
+    raise ValueError("a rule that asks for unfinished() declares max_unfinished")
 
 
 def find_rule(dispatch: str | DispatchRule) -> DispatchRule:

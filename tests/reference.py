@@ -92,7 +92,8 @@ def simulate(
     this request first; in both a tie goes to the lowest group; `round_robin`: the hosts in group
     order by turns, every dispatched request of a model moving that model's turn on;
     `power_of_two`: of two hosts drawn for this request (see `draws`) the one that `earliest_free`
-    would take.
+    would take; `shortest_queue`: the host with the fewest accepted requests whose last stage ends
+    after the arrival, of these the one that `earliest_free` would take.
 
     There it runs through the stages as each becomes free and finishes `request_overhead` after the
     last one. It is accepted iff `finish - arrival <= slo`; only then do the group's clocks move.
@@ -106,6 +107,7 @@ def simulate(
             current, groups = segment, segments[segment][1]
             clock = [[0] * len(next(iter(group.values()), ())) for group in groups]
             turn = [0] * len(slo)
+            last_ends: list[list[int]] = [[] for _ in groups]
         hosts = [g for g, group in enumerate(groups) if m in group]
         if not hosts:
             outcomes.append((t, False, -1, t))
@@ -121,6 +123,9 @@ def simulate(
             turn[m] += 1
         elif dispatch == "power_of_two":
             _, g = min((clock[g][-1], g) for g in (hosts[d] for d in draws(i, len(hosts), seed)))
+        elif dispatch == "shortest_queue":
+            queue = [sum(end > t for end in own) for own in last_ends]
+            _, _, g = min((queue[g], clock[g][-1], g) for g in hosts)
         else:
             raise ValueError(f"unknown dispatch {dispatch!r}")
 
@@ -128,6 +133,7 @@ def simulate(
         if finish - t <= slo[m]:
             outcomes.append((finish, True, g, max(t, clock[g][0])))
             clock[g] = ends[g]
+            last_ends[g].append(ends[g][-1])
         else:
             outcomes.append((t, False, g, t))
     finish, good, group, start = zip(*outcomes, strict=True) if outcomes else ((), (), (), ())

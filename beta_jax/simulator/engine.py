@@ -35,6 +35,7 @@ from beta_jax.simulator.packing import (
     num_hosts_padded,
     pack_block,
     pack_frame,
+    require_room,
 )
 from beta_jax.simulator.results import Outcome, join_requests
 from beta_jax.simulator.ticks import idle_ticks, request_overhead_ticks, slo_ticks, stage_ticks
@@ -61,6 +62,7 @@ __all__ = [
     "pack_block",
     "padded_size",
     "request_overhead_ticks",
+    "require_room",
     "run_block",
     "segments",
     "simulate_block",
@@ -77,7 +79,7 @@ Packed = tuple[BlockShape, Block | BatchBlock]
 def simulate_lanes(
     lanes: Sequence[Lane], *, keep_requests: bool, kernel: Kernel | None = None
 ) -> list[list[np.ndarray]]:
-    """The arrays of `Requests`, or of `Counts`, of every lane, in order, without the lane axis.
+    """The arrays of `Requests`, or counts of `Counts`, of every lane, in order, without its axis.
 
     Lanes that can share a block do, by the kernel that is faster, or by the one that is given.
     """
@@ -89,7 +91,8 @@ def simulate_lanes(
         kernel, members = block
         shape, packed, _ = pack_block(kernel, [lanes[i] for i in members])
         counts, requests = simulate_block(shape, packed, keep_requests=keep_requests)
-        return [np.asarray(array) for array in (requests if keep_requests else counts)]
+        require_room(shape, counts)
+        return [np.asarray(array) for array in (requests if keep_requests else counts[:-1])]
 
     results: dict[int, list[np.ndarray]] = {}
     for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
@@ -146,6 +149,7 @@ class ArraySimulator:
             if count < (few := padded_size(count, 1)):
                 own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
             counts = _count(shape, block, *own, np.int32(count))
+            require_room(shape, counts)
             return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]
 
         parts = run_parallel(
