@@ -51,13 +51,14 @@ class Plot:
     """A figure of a table: a quantity against what is swept, a curve per policy.
 
     stem: name of its files. panels: none for one per panel of the table. names: what it calls a
-    policy, where it differs from `figures.display_name`.
+    policy, where it differs from `figures.display_name`. colours: see `figures.curves_figure`.
     """
 
     stem: str
     panels: Sequence[Panel] = ()
     quantity: Quantity = ATTAINMENT
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    colours: Mapping[str, str] = dataclasses.field(default_factory=dict)
     columns_per_row: int = figures.COLUMNS_PER_ROW
 
     def draw(self, rows: Sequence[Row], notes: Sequence[str]) -> Figure | None:
@@ -71,6 +72,7 @@ class Plot:
             panels,
             self.quantity,
             self.names,
+            self.colours,
             columns_per_row=self.columns_per_row,
             notes=notes,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from beta_jax.parallel import run_parallel
 from beta_jax.placement.codec import groups_to_document
 from beta_jax.placement.hosting import hosts_any, statics
 from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
 from beta_jax.search import Result, place_batch
 from beta_jax.simulator import Outcome, simulate
+from beta_jax.types import Workload
 from experiments.engine.inputs import InputMaker, Inputs
 from experiments.engine.points import Case
 from experiments.engine.scenarios import BaseScenario
@@ -78,8 +81,10 @@ def _place(
 
     def place(policy: str) -> tuple[list[Result], float]:
         begin = time.perf_counter()
-        problems, train, _ = zip(*(inputs[s] for p, s in block if p == policy), strict=True)
-        return place_batch(policy, problems, train), time.perf_counter() - begin
+        tasks = [_task(s, inputs[s]) for p, s in block if p == policy]
+        distinct = list(dict.fromkeys(tasks))
+        found = dict(zip(distinct, place_batch(policy, *zip(*distinct, strict=True)), strict=True))
+        return [found[task] for task in tasks], time.perf_counter() - begin
 
     policies = list(dict.fromkeys(case.policy for case in block))
     say(f"placing: {', '.join(policies)}")
@@ -92,6 +97,15 @@ def _place(
         placed |= zip([case for case in block if case.policy == policy], results, strict=True)
     all_s = sum(seconds for _, seconds in found.values())
     return placed, {policy: total_s * own / all_s for policy, (_, own) in found.items()}
+
+
+def _task(scenario: BaseScenario, inputs: Inputs) -> tuple[Problem, Workload]:
+    """What a placement is made for."""
+    problem = inputs.problem
+    if not scenario.train_batched:
+        rules = dataclasses.replace(problem.rules, batching="off", max_batch=1)
+        problem = dataclasses.replace(problem, rules=rules)
+    return problem, inputs.train
 
 
 def _record(placed: Result, outcome: Outcome) -> Record:

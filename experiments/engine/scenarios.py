@@ -45,6 +45,9 @@ class Measurement:
         "stages; none: as profiled",
     ] = None
     rules: Rules = dataclasses.field(default_factory=Rules)
+    train_batched: Annotated[
+        bool, "whether placements are made for rules that batch, if they do, or for those without"
+    ] = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

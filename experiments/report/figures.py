@@ -159,7 +159,7 @@ def curves_figure(
             [handles[label] for label in styles],
             list(styles),
             loc="outside upper center",
-            ncols=min(len(styles), 6 if num_columns > 1 else 3),
+            ncols=min(len(styles), 2 * num_columns + 1, 6),
             frameon=False,
         )
         goal = [f"dotted: where a policy reaches {quantity.goal:g} %"] if reached else []

@@ -37,6 +37,29 @@ def test_ablation(tmp_path: Path):
     assert attainment["mp-search-sep"] >= attainment["mp-round-robin"]
 
 
+def test_batching(tmp_path: Path):
+    """Placed without batches whatever serves them, and with them no worse."""
+    assert execute(tmp_path, "--config", "batching:smoke") == 0
+    assert (tmp_path / "batching.pdf").stat().st_size and (tmp_path / "batching.png").stat().st_size
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * (2 + 2 + 1)
+    assert {row["rules.batching"] for row in rows} == {"published"}
+    found = {(int(r["rules.max_batch"]), r["policy"], r["x"]): r for r in rows}
+    for (size, policy, x), row in found.items():
+        alone = found[1, policy, x]
+        assert (row["placement"], row["train_score"]) == (alone["placement"], alone["train_score"])
+        assert row["train_batched"] == "False"
+        assert float(row["slo_attainment"]) >= float(alone["slo_attainment"])
+        assert size == 1 or x == "3.0" or row["slo_attainment"] != alone["slo_attainment"]
+    chosen = ("--config", "batching:smoke", "--config.slo_scales=8", "--config.max_batches=4")
+    assert execute(tmp_path, *chosen, "--config.train_batched=true") == 0
+    with open(tmp_path / "table.csv", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert "train_batched" not in row
+    assert float(row["train_score"]) > float(found[4, "mp-search", "8.0"]["train_score"])
+
+
 def test_fresh_training_traffic_is_longer(tmp_path: Path):
     from configs import sec6_5
 
