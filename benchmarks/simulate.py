@@ -104,7 +104,7 @@ def engine(case: dict):
 
     def run_one(task: tuple[Block, int]) -> list[np.ndarray]:
         block, real = task
-        return [np.asarray(array)[:, :real] for array in simulate_block(shape, block)[0]]
+        return [np.asarray(array)[:, :real] for array in simulate_block(shape, block)[0][:-1]]
 
     def run() -> list[np.ndarray]:
         parts = run_parallel(run_one, blocks)

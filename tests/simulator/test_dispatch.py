@@ -201,3 +201,16 @@ def test_with_one_host_all_rules_are_one(instance: Instance):
     own, other = simulate(problems, hosts, workload, outputs="requests")
     np.testing.assert_array_equal(own.finish, other.finish)
     np.testing.assert_array_equal(own.group, other.group)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_what_ends_as_a_request_arrives_does_not_queue():
+    """One waits for each group then, and the first group is free earlier."""
+    profile = make_profile({"t": {CONFIGS[0]: [1.0]}, "slow": {CONFIGS[0]: [2.5]}})
+    models = Model("m", "t", 9.0), Model("slow", "slow", 9.0)
+    problem = Problem(models, Cluster(2), profile, Rules("shortest_queue", 0.0, 0.0))
+    placement = Placement((Group(CONFIGS[0], (0,)), Group(CONFIGS[0], (0, 1))))
+    for last_s, group in ((1.0, 0), (1.0 - 1e-9, 1)):
+        workload = Workload.from_seconds([0, 0, 0, last_s], [1, 0, 0, 0])
+        (outcome,) = simulate(problem, placement, workload, outputs="requests")
+        assert outcome.group.tolist() == [1, 0, 0, group]
