@@ -86,6 +86,7 @@ def engine(case: dict):
             arrival=case["arrival"],
             model=case["model"],
             num_requests=np.int32(len(case["arrival"])),
+            first=np.int64(0),
             count_from=np.int32(0),
             count_to=np.int32(len(case["arrival"])),
             hosted=padded,

@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 
 _EXPORTS = {
     "traits": ("Trait",),
-    "dispatch": ("Dispatch", "DispatchRule"),
+    "dispatch": ("Dispatch", "DispatchRule", "power_of_two"),
     "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
     "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
     "placement.problem": ("Problem", "make_models"),
@@ -57,6 +57,7 @@ __all__ = sorted([*_HOME, *_MODULES])
 
 
 if TYPE_CHECKING:
+    from beta_jax import planning as planning
     from beta_jax import traces as traces
     from beta_jax.analysis.metrics import latency_summary as latency_summary
     from beta_jax.analysis.metrics import utilisation as utilisation
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from beta_jax.analysis.timeline import write_timeline as write_timeline
     from beta_jax.dispatch import Dispatch as Dispatch
     from beta_jax.dispatch import DispatchRule as DispatchRule
+    from beta_jax.dispatch import power_of_two as power_of_two
     from beta_jax.placement.changes import Change as Change
     from beta_jax.placement.changes import GroupChange as GroupChange
     from beta_jax.placement.changes import compare_placements as compare_placements

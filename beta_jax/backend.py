@@ -8,11 +8,13 @@ warning says when that came too late.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -83,6 +85,25 @@ def _keep_compiled_programs() -> None:
 jax.config.update("jax_enable_x64", True)
 _append_cpu_flags()
 _keep_compiled_programs()
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """What follows in this thread runs on the CPU, whatever JAX's default device is.
+
+    XLA's loops of small steps start several kernels a step on a GPU, and take as long for one lane
+    as for many; so simulations, searches and sampling run here. Nothing changes where the user's
+    JAX_PLATFORMS leaves the CPU out.
+    """
+    if jax.default_backend() == "cpu":
+        yield
+        return
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = None
+    with jax.default_device(device):
+        yield
 
 
 def forget_programs() -> None:

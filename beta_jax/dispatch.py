@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from beta_jax.traits import Trait
 
@@ -26,20 +29,29 @@ class Groups(NamedTuple):
     """What a rule sees of the groups that host a request's model; int64 arrays that broadcast.
 
     now: ticks, when the request arrives; the first one of a simulation arrives at 0.
+    request: its index in the whole workload, also where a schedule serves that in segments.
     index: of the group in its placement.
     clock: ticks, when the last stage is free: in the past for an idle group, 0 before its first
         request.
     finish: a function without arguments, the ticks at which the group would finish the request.
     memory: what the rule remembers of the request's model.
     num_groups: more than any index, the same for all requests of a simulation.
+    rank, num_hosts: functions without arguments: how many groups of lower index host the model, and
+        how many groups do.
+    unfinished: a function without arguments, how many requests that the group accepted are not
+        through its last stage; for rules that declare it (`DispatchRule.max_unfinished`).
     """
 
     now: Array
+    request: Array
     index: Array
     clock: Array
     finish: Callable[[], Array]
     memory: Array
     num_groups: int
+    rank: Callable[[], Array]
+    num_hosts: Callable[[], Array]
+    unfinished: Callable[[], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +64,9 @@ class DispatchRule:
         requests was sent to a group, from (memory, index of the group). initial: what it is first.
     traits: what shortcuts may rely on; nothing unless declared, then searches take longer.
     by_clock: whether the key is the clock itself, which kernels have at hand.
+    then_by_clock: whether of equal keys the smaller clock goes before the lower index.
+    max_unfinished: of a rule that asks for `Groups.unfinished`: where an infinite SLO leaves their
+        number open, so many of a group are counted, and more are an error. 0: it does not ask.
     """
 
     name: str
@@ -60,6 +75,8 @@ class DispatchRule:
     initial: int = 0
     traits: Trait = Trait.NONE
     by_clock: bool = False
+    then_by_clock: bool = False
+    max_unfinished: int = 0
 
     def __str__(self) -> str:
         return self.name
@@ -74,6 +91,40 @@ class Dispatch(enum.StrEnum):
     """The group that would finish the request first."""
     ROUND_ROBIN = "round_robin"
     """The hosting groups in turn, one counter per model."""
+    POWER_OF_TWO = "power_of_two"
+    """Of two hosting groups drawn at random the one with the smaller last-stage clock."""
+    SHORTEST_QUEUE = "shortest_queue"
+    """The fewest unfinished requests, then the smaller last-stage clock (the real system's)."""
+
+
+@functools.cache  # equal rules are one rule: lanes share blocks, and programs
+def power_of_two(seed: int, /) -> DispatchRule:
+    """`Dispatch.POWER_OF_TWO` with draws of its own for every seed, an integer.
+
+    Draw 0 or 1 of a request is a hash of the seed and of its index in the workload: so the rule is
+    not `Trait.LOCAL`, as how many requests others send decides what is drawn. Both draws may give
+    the same group. The name stands for seed 0.
+    """
+
+    def order(groups: Groups) -> Array:
+        undrawn = True
+        for draw in range(2):
+            bits = _splitmix64(seed, 2 * groups.request + draw) >> np.uint64(32)
+            drawn = bits.astype("int64") * groups.num_hosts() >> 32
+            undrawn &= groups.rank() != drawn
+        return undrawn
+
+    name = f"{Dispatch.POWER_OF_TWO}{f'-{seed}' if seed else ''}"
+    return DispatchRule(name, order, then_by_clock=True)
+
+
+def _splitmix64(seed: int, index: Array) -> Array:
+    """Output `index` of the generator, uint64 (Steele, Lea and Flood, "Fast splittable pseudorandom
+    number generators", OOPSLA 2014)."""
+    x = index.astype("uint64") * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed % 2**64)
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
 
 
 RULES = {
@@ -93,13 +144,28 @@ RULES = {
         initial=-1,
         traits=Trait.LOCAL,
     ),
+    Dispatch.POWER_OF_TWO: power_of_two(0),
+    Dispatch.SHORTEST_QUEUE: DispatchRule(
+        Dispatch.SHORTEST_QUEUE,
+        order=lambda groups: groups.unfinished(),
+        traits=Trait.LOCAL,
+        then_by_clock=True,
+        max_unfinished=64,
+    ),
 }
 
 
+def undeclared() -> Array:
+    """`Groups.unfinished` of a rule that does not declare it. Raises ValueError."""
+    raise ValueError("a rule that asks for unfinished() declares max_unfinished")
+
+
 def find_rule(dispatch: str | DispatchRule) -> DispatchRule:
-    """The rule of a name, or the rule itself. Raises ValueError for an unknown name."""
+    """The rule of a name, or the rule itself. Raises ValueError for what is neither."""
     if isinstance(dispatch, DispatchRule):
         return dispatch
+    if not isinstance(dispatch, str):
+        raise ValueError(f"dispatch is a name or a DispatchRule, got {dispatch!r}")
     if dispatch not in RULES:
         raise ValueError(f"unknown dispatch {dispatch!r}; known: {', '.join(Dispatch)}")
     return RULES[Dispatch(dispatch)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import jax
+from beta_jax import backend
 
 Task = TypeVar("Task")
 Value = TypeVar("Value")
@@ -21,7 +21,7 @@ _stopping = threading.Event()
 
 
 def run_parallel(function: Callable[[Task], Value], tasks: Sequence[Task]) -> list[Value]:
-    """`[function(task) for task in tasks]`, on all cores where JAX runs on the CPU.
+    """`[function(task) for task in tasks]`, on all cores and JAX's CPU device.
 
     Tasks that come first start first. Raises the error of the first task that has one.
     """
@@ -29,9 +29,10 @@ def run_parallel(function: Callable[[Task], Value], tasks: Sequence[Task]) -> li
     def run(task: Task) -> Value:
         if _stopping.is_set():
             raise KeyboardInterrupt
-        return function(task)
+        with backend.on_cpu():  # which is a matter of each thread
+            return function(task)
 
-    workers = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
+    workers = len(os.sched_getaffinity(0))
     if workers == 1 or len(tasks) < 2:
         return [run(task) for task in tasks]
     with ThreadPoolExecutor(workers) as pool:

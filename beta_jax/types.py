@@ -110,7 +110,8 @@ class Rules:
     """
 
     dispatch: Annotated[
-        str | DispatchRule, "earliest_free (published), earliest_finish or round_robin"
+        str | DispatchRule,
+        "earliest_free (published), earliest_finish, round_robin, power_of_two or shortest_queue",
     ] = "earliest_free"
     stage_overhead: Annotated[float, "a stage takes 1 + this times the number of stages"] = 0.009
     request_overhead_s: Annotated[float, "added to every request's latency, s"] = 0.011

@@ -36,10 +36,10 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.paper import sec6_2
-from experiments.paper.replays import COLUMNS
+from experiments.paper.replays import COLUMNS, EndToEnd
 
 EXPERIMENT = sec6_2.EXPERIMENT
-CONFIG = sec6_2.Config(
+CONFIG = EndToEnd(
     columns=tuple(COLUMNS),
     maf1="maf1_like",
     maf2="maf2_like",

@@ -1,7 +1,7 @@
 """Serving very large models: SLO attainment against rate, CV and SLO (section 6.3 of the paper).
 
-    python run.py --config sec6_3                      # 75 points
-    python run.py --config sec6_3 --config.seeds=16    # with 95 % intervals: 1200 results, 7 s
+    python run.py --config sec6_3                      # 75 points, of which 65 differ
+    python run.py --config sec6_3 --config.seeds=16    # with 95 % intervals: 1040 results, 7 s
     python run.py --config sec6_3:smoke                # a tenth of the traffic
 
 Takes 5 s on 2 CPU cores the first time, 3 s from then on. Expect at the base point (8 requests/s,

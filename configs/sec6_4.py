@@ -28,9 +28,10 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.paper import sec6_4
+from experiments.paper.replays import Robustness
 
 EXPERIMENT = sec6_4.EXPERIMENT
-CONFIG = sec6_4.Config(
+CONFIG = Robustness(
     trace="maf1_like",
     trains=("5.8.0-5.9.0", "11.9.0-11.10.0", "12.11.0-12.12.0"),
     tests=("5.1.0-5.2.0", "0.12.0-0.13.0", "0.7.0-0.8.0"),

@@ -63,6 +63,18 @@ def serving_segment(arrival: Sequence[int], starts: Sequence[int]) -> list[int]:
     return serving
 
 
+def draws(request: int, num_hosts: int, seed: int) -> list[int]:
+    """Two positions in a list of hosts, by hashing the request's index and which draw it is."""
+    positions = []
+    for number in (2 * request, 2 * request + 1):
+        x = (seed + number * 0x9E3779B97F4A7C15) % 2**64
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        x ^= x >> 31
+        positions.append((x >> 32) * num_hosts >> 32)
+    return positions
+
+
 def simulate(
     arrival: Sequence[int],
     model: Sequence[int],
@@ -70,6 +82,7 @@ def simulate(
     segments: Schedule,
     request_overhead: int = REQUEST_OVERHEAD,
     dispatch: str = "earliest_free",
+    seed: int = 0,
 ) -> Outcome:
     """Serve the requests in order of arrival, first come first served in each group.
 
@@ -77,7 +90,10 @@ def simulate(
     `earliest_free` (the published rule): the group whose last stage's clock is smallest, an idle
     group's clock standing where it was last set; `earliest_finish`: the group that would finish
     this request first; in both a tie goes to the lowest group; `round_robin`: the hosts in group
-    order by turns, every dispatched request of a model moving that model's turn on.
+    order by turns, every dispatched request of a model moving that model's turn on;
+    `power_of_two`: of two hosts drawn for this request (see `draws`) the one that `earliest_free`
+    would take; `shortest_queue`: the host with the fewest accepted requests whose last stage ends
+    after the arrival, of these the one that `earliest_free` would take.
 
     There it runs through the stages as each becomes free and finishes `request_overhead` after the
     last one. It is accepted iff `finish - arrival <= slo`; only then do the group's clocks move.
@@ -86,11 +102,12 @@ def simulate(
     arrival, model = [int(t) for t in arrival], [int(m) for m in model]
     serving = serving_segment(arrival, [start for start, _ in segments])
     outcomes, current = [], -1
-    for t, m, segment in zip(arrival, model, serving, strict=True):
+    for i, (t, m, segment) in enumerate(zip(arrival, model, serving, strict=True)):
         if segment != current:
             current, groups = segment, segments[segment][1]
             clock = [[0] * len(next(iter(group.values()), ())) for group in groups]
             turn = [0] * len(slo)
+            last_ends: list[list[int]] = [[] for _ in groups]
         hosts = [g for g, group in enumerate(groups) if m in group]
         if not hosts:
             outcomes.append((t, False, -1, t))
@@ -104,6 +121,11 @@ def simulate(
         elif dispatch == "round_robin":
             g = hosts[turn[m] % len(hosts)]
             turn[m] += 1
+        elif dispatch == "power_of_two":
+            _, g = min((clock[g][-1], g) for g in (hosts[d] for d in draws(i, len(hosts), seed)))
+        elif dispatch == "shortest_queue":
+            queue = [sum(end > t for end in own) for own in last_ends]
+            _, _, g = min((queue[g], clock[g][-1], g) for g in hosts)
         else:
             raise ValueError(f"unknown dispatch {dispatch!r}")
 
@@ -111,6 +133,7 @@ def simulate(
         if finish - t <= slo[m]:
             outcomes.append((finish, True, g, max(t, clock[g][0])))
             clock[g] = ends[g]
+            last_ends[g].append(ends[g][-1])
         else:
             outcomes.append((t, False, g, t))
     finish, good, group, start = zip(*outcomes, strict=True) if outcomes else ((), (), (), ())

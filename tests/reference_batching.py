@@ -48,43 +48,41 @@ class _Segment:
         waiting = [(self.queue[m][0][0], m) for m in self.groups[g] if self.queue[m]]
         return min(waiting)[1] if waiting else None
 
-    def serve(self, now: int, m: int | None, g: int) -> bool:
-        """Serve model m on group g, or another of its models if none of m's requests can make it.
+    def in_time(self, now: int, m: int, g: int, batch: int) -> bool:
+        """Whether the first request that waits for model m, in such a batch, meets its deadline."""
+        end = run_stages(now, self.groups[g][m][batch], self.clock[g])[-1]
+        return end + self.overhead - self.queue[m][0][0] <= self.slo[m]
 
-        False if no batch was served.
-        """
-        while m is not None:
-            queue = self.queue[m]
-
-            def in_time(batch: int, m: int = m) -> bool:
-                end = run_stages(now, self.groups[g][m][batch], self.clock[g])[-1]
-                return end + self.overhead - self.queue[m][0][0] <= self.slo[m]
-
-            while queue and not in_time(1):
-                t, i = queue.popleft()
-                self.fate[i] = (t, False, g, t)
-            if queue:
-                size = 1
-                while 2 * size <= self.max_batch and 2 * size <= len(queue) and in_time(2 * size):
-                    size *= 2
-                start = max(now + self.offset, self.clock[g][0])
-                ends = run_stages(now + self.offset, self.groups[g][m][size], self.clock[g])
-                self.clock[g] = ends
-                for _ in range(size):
-                    _, i = queue.popleft()
-                    self.fate[i] = (ends[-1] + self.late, True, g, start)
-                return True
-            m = self.oldest(g)
-        return False
+    def serve(self, now: int, m: int, g: int) -> bool:
+        """Serve a batch from the head of model m's queue on group g, or reject the head if it is
+        late even alone. Whether it was a batch."""
+        queue, size = self.queue[m], 1
+        if not self.in_time(now, m, g, 1):
+            t, i = queue.popleft()
+            self.fate[i] = (t, False, g, t)
+            return False
+        while 2 * size <= min(self.max_batch, len(queue)) and self.in_time(now, m, g, 2 * size):
+            size *= 2
+        start = max(now + self.offset, self.clock[g][0])
+        ends = run_stages(now + self.offset, self.groups[g][m][size], self.clock[g])
+        self.clock[g] = ends
+        for _ in range(size):
+            _, i = queue.popleft()
+            self.fate[i] = (ends[-1] + self.late, True, g, start)
+        return True
 
 
 def _published(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> None:
     """Idle events, as they are in the published simulator: see `simulate`."""
     events: list[tuple[int, int]] = []
 
-    def serve(now: int, m: int, g: int) -> None:
-        if segment.serve(now, m, g):
-            heapq.heappush(events, (segment.clock[g][0], g))
+    def serve(now: int, m: int | None, g: int) -> None:
+        while m is not None:
+            if segment.serve(now, m, g):
+                heapq.heappush(events, (segment.clock[g][0], g))
+                return
+            if not segment.queue[m]:
+                m = segment.oldest(g)
 
     for t, i, m in requests:
         while events and events[0][0] <= t:
@@ -119,7 +117,9 @@ def _strict(segment: _Segment, requests: Sequence[tuple[int, int, int]]) -> None
             if segment.oldest(g) is not None and segment.clock[g][0] <= now
         ]:
             _, g = min(free)
-            segment.serve(now, segment.oldest(g), g)
+            m = segment.oldest(g)
+            assert m is not None
+            segment.serve(now, m, g)
 
     for t, i, m in requests:
         while times := busy_until(t):
@@ -149,24 +149,24 @@ def simulate(
 ) -> Outcome:
     """Serve the requests in batches of at most `max_batch`. Segments do not touch each other.
 
-    To *serve* a model on a group at a time: requests at the head of its queue that would miss their
-    deadline even alone are rejected, and count for the group; if none is left, the next model is
-    the hosted one whose first request arrived first. The batch is doubled while the queue holds
-    enough and its first request is in time. In time: the stages run from that time, then
-    `request_overhead` passes.
+    To *serve* a model on a group at a time: a request at the head of its queue that would miss its
+    deadline even alone is rejected, and counts for the group, which goes on. The batch is doubled
+    while the queue holds enough and its first request is in time. In time: the stages run from that
+    time, then `request_overhead` passes.
 
     `published`: a batch enters the pipeline `request_overhead` after that time, and all of it
     finishes with the last stage; then an *idle event* of the group is due when its first stage is
     free. Before each arrival the due events go by in order of (time, group). Each serves, at its
     own time, the hosted model whose first request arrived first, whatever the group does by now;
-    one that finds no request ends this until the next arrival, be it of a model without a host. The
-    arrival is routed to the host whose last stage's clock is smallest, joins its model's queue, and
-    if the first stage of that host is free, the host serves this model. After the last arrival all
-    events go by.
+    one that finds no request ends this until the next arrival, be it of a model without a host.
+    After a rejection the group stays with the model until its queue is empty. The arrival is routed
+    to the host whose last stage's clock is smallest, joins its model's queue, and if the first
+    stage of that host is free, the host serves this model. After the last arrival all events go by.
 
     `strict`: a group whose first stage is free serves at once whenever a request of a model it
-    hosts waits, the one that arrived first; of several groups the one whose last stage's clock is
-    smallest. A batch enters the pipeline at once, and finishes `request_overhead` after it.
+    hosts waits, the one that arrived first, which after a rejection may be of another model; of
+    several groups the one whose last stage's clock is smallest. A batch enters the pipeline at
+    once, and finishes `request_overhead` after it.
     """
     serving = serving_segment(arrival, [start for start, _ in segments])
     offset, late = (request_overhead, 0) if batching == "published" else (0, request_overhead)

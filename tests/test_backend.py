@@ -72,3 +72,55 @@ def test_an_untested_version_gets_no_flags():
 def test_modules_without_simulation_do_not_load_jax(module: str):
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PRETENDED_GPU = """
+import json, sys
+import beta_jax.search, beta_jax.simulator
+import jax
+from instances import mixed_problem
+
+programs = {}
+
+def watched(name, program):
+    def call(*args, **kwargs):
+        found = program(*args, **kwargs)
+        arrays = jax.tree.leaves(found)
+        if not any(isinstance(array, jax.core.Tracer) for array in arrays):
+            programs.setdefault(name, set()).update(d.id for a in arrays for d in a.devices())
+        return found
+    return call
+
+for name, module in list(sys.modules.items()):
+    for attribute, value in list(vars(module).items()) if name.startswith("beta_jax.") else ():
+        if isinstance(value, type(jax.jit(abs))):
+            setattr(module, attribute, watched(value.__name__, value))
+
+jax.config.update("jax_default_device", jax.devices()[1])
+jax.default_backend = lambda: sys.argv[1]
+problem = mixed_problem()
+workload = beta_jax.synthesize(problem.models, duration_s=20, seed=1)
+found = beta_jax.place("local-search", problem, workload, budget_simulations=200)
+beta_jax.simulate(problem, found.placement, workload)
+print(json.dumps({name: sorted(devices) for name, devices in programs.items()}))
+"""
+
+
+@pytest.mark.parametrize("backend, device", [("gpu", 0), ("cpu", 1)])
+def test_where_the_default_is_a_gpu_all_runs_on_the_cpu(backend: str, device: int):
+    """Of two virtual devices the second is JAX's default and passes for a GPU, or for what it is:
+    a CPU of the user's choice."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRETENDED_GPU, backend],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    programs = json.loads(done.stdout)
+    assert {"run_block", "_count", "_fill", "children", "_take"} <= set(programs)
+    assert programs == {name: [device] for name in programs}

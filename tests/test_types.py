@@ -15,6 +15,7 @@ from beta_jax import Cluster, Model, Rules, Workload
     "make, named",
     [
         (lambda: Rules(dispatch="random"), "unknown dispatch 'random'; known: earliest_free, earl"),
+        (lambda: Rules(dispatch=len), "dispatch is a name or a DispatchRule, got <built-in"),
         (lambda: Rules(stage_overhead=-0.1), "stage_overhead must be >= 0 and finite, got -0.1"),
         (lambda: Rules(stage_overhead=math.nan), "stage_overhead must be >= 0 and finite, got nan"),
         (lambda: Rules(request_overhead_s=math.inf), "request_overhead_s must be .* got inf"),

@@ -47,6 +47,8 @@ def load_placement(path: str | os.PathLike[str]) -> tuple[Placement | Schedule, 
     """Read what `save_placement` writes. Raises PlacementError naming the file and the place."""
     try:
         document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise PlacementError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise PlacementError(f"{path}: not JSON: {error}") from None
     header = {"format": FORMAT, "version": VERSION}

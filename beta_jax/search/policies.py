@@ -72,6 +72,8 @@ def find_policy(policy: str | Policy, **options: Any) -> Policy:
     Options are such as `seed=1` for `-evo`. Raises UnknownPolicyError with the nearest names, or
     the options that there are.
     """
+    if not isinstance(policy, str | Policy):
+        raise TypeError(f"expected a policy or its name, got {policy!r}: write Policy(function)")
     if isinstance(policy, Policy):
         return _with_options(policy, getattr(policy.place, "__name__", "policy"), {}, options)
     for pattern, found in POLICIES.items():
@@ -109,7 +111,8 @@ def place_batch(
 
     policy: a name (see `POLICIES`), or a policy. training: the training workload, or workloads, of
     each problem. options: the policy's own, see its function; they have defaults. Every placement
-    is valid; warnings name the models left without a replica.
+    is valid; warnings name the models left without a replica. Raises UnknownPolicyError, and
+    TypeError for what is no policy.
     """
     chosen = find_policy(policy, **options)
     instances: list[Any] = list(zip(problems, training, strict=True))
@@ -117,6 +120,8 @@ def place_batch(
         instances = [(problem, as_one(problem, given)) for problem, given in instances]
     results = chosen.place(instances) if instances else []
     name = policy if isinstance(policy, str) else getattr(policy.place, "__name__", "policy")
+    if len(results) != len(instances) or not all(isinstance(r, Result) for r in results):
+        raise TypeError(f"{name} must return a Result for each of {len(instances)} instances")
     return [
         dataclasses.replace(r, warnings=(*r.warnings, *_left_out(name, problem, r)))
         for r, problem in zip(results, problems, strict=True)

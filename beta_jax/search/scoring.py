@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from beta_jax.backend import on_cpu
 from beta_jax.placement.problem import Problem
 from beta_jax.search.result import score_counts
 from beta_jax.simulator.engine import ArraySimulator
@@ -41,11 +42,12 @@ class Scorer:
         self._simulate = ArraySimulator(problem, workloads, configs, num_groups)
         self._num_configs = len(configs)
 
+    @on_cpu()
     def __call__(self, hosted: ArrayLike, config: ArrayLike) -> Scores:
         """Score placements: hosted, bool [lane, group, model]; config, an index [lane, group].
 
-        Groups without a model do nothing, whatever their index. Arrays that are on the device stay
-        there.
+        Groups without a model do nothing, whatever their index. Arrays that JAX holds on the CPU
+        stay there.
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config)
         good, latency = self._simulate(hosted, jnp.minimum(config, self._num_configs - 1))

@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from beta_jax.backend import on_cpu
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.batch_packing import pack_batch_frame
@@ -34,6 +35,7 @@ from beta_jax.simulator.packing import (
     num_hosts_padded,
     pack_block,
     pack_frame,
+    require_room,
 )
 from beta_jax.simulator.results import Outcome, join_requests
 from beta_jax.simulator.ticks import idle_ticks, request_overhead_ticks, slo_ticks, stage_ticks
@@ -60,6 +62,7 @@ __all__ = [
     "pack_block",
     "padded_size",
     "request_overhead_ticks",
+    "require_room",
     "run_block",
     "segments",
     "simulate_block",
@@ -76,7 +79,7 @@ Packed = tuple[BlockShape, Block | BatchBlock]
 def simulate_lanes(
     lanes: Sequence[Lane], *, keep_requests: bool, kernel: Kernel | None = None
 ) -> list[list[np.ndarray]]:
-    """The arrays of `Requests`, or of `Counts`, of every lane, in order, without the lane axis.
+    """The arrays of `Requests`, or counts of `Counts`, of every lane, in order, without its axis.
 
     Lanes that can share a block do, by the kernel that is faster, or by the one that is given.
     """
@@ -88,7 +91,8 @@ def simulate_lanes(
         kernel, members = block
         shape, packed, _ = pack_block(kernel, [lanes[i] for i in members])
         counts, requests = simulate_block(shape, packed, keep_requests=keep_requests)
-        return [np.asarray(array) for array in (requests if keep_requests else counts)]
+        require_room(shape, counts)
+        return [np.asarray(array) for array in (requests if keep_requests else counts[:-1])]
 
     results: dict[int, list[np.ndarray]] = {}
     for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
@@ -119,13 +123,14 @@ class ArraySimulator:
             for workload in workloads
         ]
 
+    @on_cpu()
     def __call__(
         self, hosted: ArrayLike, config: ArrayLike
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Good requests and their summed latency in ticks, int64 [workload, lane, model] each.
 
         hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
-        nothing, so any index will do there. Arrays that are on the device stay there.
+        nothing, so any index will do there. Arrays that JAX holds on the CPU stay there.
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
         num_lanes = len(hosted)
@@ -144,6 +149,7 @@ class ArraySimulator:
             if count < (few := padded_size(count, 1)):
                 own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
             counts = _count(shape, block, *own, np.int32(count))
+            require_room(shape, counts)
             return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]
 
         parts = run_parallel(

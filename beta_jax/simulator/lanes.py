@@ -23,7 +23,8 @@ class Lane:
     """One simulation of groups that stay what they are.
 
     configs: of the groups, in order. may_host: per group the models that it hosts; in a search,
-    that it may come to host. counted: half-open range of the requests to tally.
+    that it may come to host. counted: half-open range of the requests to tally. first: the index of
+    the first request, of a workload that this one is a part of.
     """
 
     problem: Problem
@@ -31,6 +32,7 @@ class Lane:
     may_host: tuple[tuple[int, ...], ...]
     workload: Workload
     counted: tuple[int, int]
+    first: int = 0
 
     @property
     def num_groups(self) -> int:
@@ -65,7 +67,8 @@ class Lane:
         rules = problem.rules
         if rules.batches:
             rules = dataclasses.replace(rules, max_batch=1)  # which is a number per lane
-        return self.workload, self.counted, problem.profile, rules, types, self.num_clocks
+        requests = self.workload, self.first, self.counted
+        return requests, problem.profile, rules, types, self.num_clocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +140,7 @@ def make_simulations(
             counted = max(count_from - lo, 0), max(min(count_to, hi) - lo, 0)
             configs = tuple(group.config for group in static.groups)
             hosted = tuple(group.models for group in static.groups)
-            lanes.append(Lane(problem, configs, hosted, part, counted))
+            lanes.append(Lane(problem, configs, hosted, part, counted, lo))
         simulations.append(Simulation(problem, workload, (count_from, count_to), tuple(lanes)))
     return simulations
 

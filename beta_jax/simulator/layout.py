@@ -47,6 +47,8 @@ class BlockShape(NamedTuple):
     where it does not."""
     batching: str = "off"
     """`Kernel.BATCHING`: a name of `types.BATCHING`."""
+    queue: int = 0
+    """Of so many requests of a group the ends are kept, where the rule counts unfinished ones."""
 
 
 class Block(NamedTuple):
@@ -55,6 +57,7 @@ class Block(NamedTuple):
     arrival: Array  # int64 [request] ticks after the block's origin, >= 0; padded
     model: Array  # int32 [request]; padded
     num_requests: Array  # int32 [], how many requests are real
+    first: Array  # int64 [], index of the first one in the whole workload
     count_from: Array  # int32 [], requests in [count_from, count_to) are tallied
     count_to: Array  # int32 []
     hosted: Array  # bool [models + 1, group, lane]
@@ -66,12 +69,13 @@ class Block(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What a block tallies; all int64."""
+    """What a block tallies; all int64, but for the last."""
 
     good: Array  # [models + 1, lane] accepted requests
     latency: Array  # [models + 1, lane] summed ticks from arrival to finish of accepted requests
     dispatched: Array  # [group, lane] requests sent to the group
     group_good: Array  # [group, lane] of these, accepted
+    overflow: Array | None = None  # bool [lane], whether `BlockShape.queue` was too short
 
 
 class Requests(NamedTuple):

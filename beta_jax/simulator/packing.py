@@ -22,10 +22,11 @@ from beta_jax.simulator.layout import (
     UNHOSTED,
     Block,
     BlockShape,
+    Counts,
     Kernel,
 )
 from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks
-from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
+from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, ParallelConfig, Workload
 
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
@@ -98,7 +99,14 @@ def pack_block(
     if kernel is Kernel.SINGLE:
         most = int(hosted[..., 0].sum(1).max())
         shape = shape._replace(num_hosts=num_hosts_padded(most, first.num_groups))
-    arrays: dict[str, Any] = {"hosted": hosted, "config": config, "deadline": deadline}
+    problems = [lane.problem for lane in lanes]
+    shape = shape._replace(queue=_queue(shape, problems, configs, len(first.workload)))
+    arrays: dict[str, Any] = {
+        "hosted": hosted,
+        "config": config,
+        "deadline": deadline,
+        "first": np.int64(first.first),
+    }
     block = block._replace(**arrays)
     _check_range(shape, block)
     return shape, block, configs
@@ -138,6 +146,7 @@ def pack_frame(
         "arrival": arrival,
         "model": model,
         "num_requests": np.int32(len(workload)),
+        "first": np.int64(0),
         "count_from": np.int32(counted[0]),
         "count_to": np.int32(counted[1]),
         "hosted": np.zeros((num_models + 1, num_groups, LANES[kernel]), np.bool_),
@@ -148,8 +157,40 @@ def pack_frame(
         "request_overhead": np.int64(request_overhead_ticks(problem.rules)),
     }
     shape, block = BlockShape(kernel, problem.rules.rule, num_clocks, config_bits), Block(**arrays)
+    shape = shape._replace(queue=_queue(shape, [problem], configs, len(workload)))
     _check_range(shape, block)
     return shape, block
+
+
+def require_room(shape: BlockShape, counts: Counts) -> None:
+    """Raise SimulationError if a group had more unfinished requests than the block has room for."""
+    if counts.overflow is not None and np.any(counts.overflow):
+        raise SimulationError(
+            f"{shape.rule}: more than {shape.queue} unfinished requests on a group; use finite "
+            "SLOs or a rule with a larger max_unfinished"
+        )
+
+
+def _queue(
+    shape: BlockShape, problems: Sequence[Problem], configs: Sequence[ParallelConfig], most: int
+) -> int:
+    """`BlockShape.queue` of at most so many requests: none that may be unfinished is forgotten.
+
+    Those of a group end within the longest SLO from now, one last stage apart at least, and one
+    bottleneck where one clock is enough (those of different types may overlap).
+    """
+    if not shape.rule.max_unfinished:
+        return 0
+    kinds = {model.type for model in problems[0].models}
+    ticks = [stage_ticks(problems[0], kind, config) for kind in kinds for config in configs]
+    apart = min(
+        (int(own.max() if shape.num_clocks == 1 else own[-1]) for own in ticks if len(own)),
+        default=0,
+    )
+    longest = max(int(slo_ticks(problem).max(initial=0)) for problem in problems)
+    bounded = longest < NO_DEADLINE and apart > 0
+    most = min(most, -(-longest // apart) if bounded else shape.rule.max_unfinished)
+    return padded_size(most, 4, factor=4)
 
 
 def _check_range(shape: BlockShape, block: Block) -> None:

@@ -21,15 +21,10 @@ PAD = 4096
 
 def gamma_shapes(log_ratio: NDArray[np.float64]) -> NDArray[np.float64]:
     """The shapes k, float64 [sample], for s = log(mean) - mean(log) > 0, float64 [sample]."""
-    from beta_jax import backend  # noqa: F401, I001 - sets up JAX, so it comes first
-    import jax
+    from beta_jax import backend  # which loads JAX
 
-    try:
-        device = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # the user's JAX_PLATFORMS leaves the CPU out
-        device = None
     padded = np.pad(log_ratio, (0, -len(log_ratio) % PAD), constant_values=1.0)
-    with jax.default_device(device):
+    with backend.on_cpu():
         parts = [_program()(padded[i : i + PAD]) for i in range(0, len(padded), PAD)]
     return np.concatenate([np.empty(0), *parts])[: len(log_ratio)]
 

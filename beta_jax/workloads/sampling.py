@@ -263,8 +263,7 @@ def _follow(renewals: Sequence[_Renewal]) -> list[tuple[Floats, Floats]]:
 
 def _draw(renewals: Sequence[_Renewal], blocks: Sequence[range]) -> list[Floats]:
     """The draws, of mean 1, in the given blocks of each renewal; negative ones do not count."""
-    from beta_jax import backend  # noqa: F401, I001 - sets up JAX, so it comes first
-    import jax
+    from beta_jax import backend  # which loads JAX
 
     exponential = renewals[0].shape is None
     counts = [len(drawn) for drawn in blocks]
@@ -278,11 +277,7 @@ def _draw(renewals: Sequence[_Renewal], blocks: Sequence[range]) -> list[Floats]
         columns.append(np.repeat([r.shape for r in renewals], counts))
     columns = [np.pad(column, (0, -sum(counts) % CHUNK), mode="edge") for column in columns]
     program = _program(exponential)
-    try:
-        device = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # the user's JAX_PLATFORMS leaves the CPU out
-        device = None
-    with jax.default_device(device):
+    with backend.on_cpu():
         calls = [
             program(*(column[first : first + CHUNK] for column in columns))
             for first in range(0, len(columns[0]), CHUNK)

@@ -28,10 +28,13 @@ class LoadedConfig(NamedTuple):
 
 
 def load(full_name: str) -> LoadedConfig:
-    """Import a config. Raises UnknownConfigError."""
+    """Import a config. Raises UnknownConfigError, and ValueError for a file that lacks a part."""
     name, _, variant = full_name.partition(":")
     _choose("config", name, summaries())
     module: Any = importlib.import_module(f"configs.{name}")
+    for part in ("EXPERIMENT", "CONFIG"):
+        if not hasattr(module, part):
+            raise ValueError(f"configs/{name}.py has no {part}; docs/extending.md shows one")
     default, variants = module.CONFIG, getattr(module, "VARIANTS", {})
     if variant:
         default = variants[_choose(f"variant of {name}", variant, variants)]

@@ -19,8 +19,6 @@ from experiments.engine.points import Case
 from experiments.engine.scenarios import FILE_FIELDS, Replayed
 from experiments.engine.store import digest
 
-RECORD_VERSION = 1
-"""Changes with what is stored of a result, or how it is measured."""
 ROOTS = ("experiments.engine.compute", "experiments.engine.inputs")
 """The modules that compute results: what they import, and no other code, decides them."""
 
@@ -46,9 +44,10 @@ class Keys:
             fields["trace"] = self._fingerprint(input_path(scenario.trace))
         own = [find_policy(policy).place]
         if isinstance(rule := scenario.rules.dispatch, DispatchRule):
-            fields["rules"]["dispatch"] = [rule.name, rule.initial, str(rule.traits)]
+            own_rule = [rule.name, rule.initial, str(rule.traits), rule.then_by_clock]
+            fields["rules"]["dispatch"] = own_rule
             own += [rule.order] if rule.after is None else [rule.order, rule.after]
-        versions: dict[str, Any] = {"record": RECORD_VERSION, "code": _code()}
+        versions: dict[str, Any] = {"code": _code()}
         if users := sorted(filter(None, map(self._users_code, own))):
             versions["users_code"] = users
         if _rounds(case):

@@ -70,7 +70,14 @@ class Replications:
 def sweep(
     panel: str, base: BaseScenario, x_name: str, values: Iterable[Any], policies: Sequence[str]
 ) -> list[Point]:
-    """The points of a panel: every policy at every value of one field of the base scenario."""
+    """The points of a panel: every policy at every value of one field of the base scenario.
+
+    Raises ValueError for a field that the scenario does not have.
+    """
+    fields = [field.name for field in dataclasses.fields(base)]
+    if x_name not in fields:
+        there_are = f"there are {', '.join(fields)}"
+        raise ValueError(f"panel {panel}: no field {x_name!r} to sweep; {there_are}")
     return [
         Point(panel, x_name, x, policy, dataclasses.replace(base, **{x_name: x}))
         for x in values

@@ -81,9 +81,9 @@ class Scenario(BaseScenario):
 
     rate_rps: Annotated[float, "total request rate, requests/s"]
     split: Annotated[str, "how the rate is shared: uniform, power_law, triangle_decay"]
-    process: Annotated[str, "arrival process of each model: gamma, poisson, deterministic"] = (
-        "gamma"
-    )
+    process: Annotated[
+        str, "arrival process of each model: gamma, poisson, deterministic, pareto, mmpp"
+    ] = "gamma"
     cv: Annotated[float, "coefficient of variation of the gaps between arrivals"]
     duration_s: Annotated[float, "length of the traffic, s"]
     train_duration_s: Annotated[

@@ -92,6 +92,45 @@ class Swept(Replications, Measurement):
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EndToEnd(Swept):
+    """Which columns of the figure, on which traces, by which policies."""
+
+    columns: Annotated[tuple[str, ...], f"of {', '.join(COLUMNS)}"]
+    maf1: Annotated[str, "trace MAF1: file, folder, or generated: maf1_like"]
+    maf2: Annotated[str, "trace MAF2: file, folder, or generated: maf2_like"]
+    maf1_train: Annotated[str, "slice of MAF1 that placements are made for"]
+    maf1_test: Annotated[str, "slice of MAF1 that they are tested on"]
+    maf1_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    maf2_train: Annotated[str, "slice of MAF2 that placements are made for"]
+    maf2_test: Annotated[str, "slice of MAF2 that they are tested on"]
+    maf2_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    maf1_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
+    maf2_train_window_s: Annotated[
+        float | None, "how long training traffic plays each window, s; none: its full length"
+    ] = None
+    policies: Annotated[
+        tuple[str, ...],
+        "placement policies, a curve each; empty: sr-greedy, sr-replace-60 (on MAF2 -21600), "
+        "and mp-search (for S3 mp-search-sep)",
+    ] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Robustness(Swept):
+    """Pairs of hours, one to train on and one to test on, over which results are averaged."""
+
+    trace: Annotated[str, "file, folder, or generated: maf1_like"]
+    trains: Annotated[tuple[str, ...], "slices that placements are made for"]
+    tests: Annotated[tuple[str, ...], "slices that they are tested on, one for each"]
+    window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
+    policies: Annotated[
+        tuple[str, ...], "placement policies, a curve each; sr-replace-... trains on the test slice"
+    ]
+
+
 def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
     """The base point of a column on a trace."""
     swept: dict[str, Any] = dict(zip(SWEPT, column.base, strict=True))

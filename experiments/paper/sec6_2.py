@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
 
 from experiments.engine.points import Point
 from experiments.experiment import Experiment, Plot
 from experiments.paper.replays import (
     COLUMNS,
     SWEPT,
-    Swept,
+    EndToEnd,
     base_point,
     short_training,
     sources,
@@ -24,33 +22,7 @@ REPLACE_S = {"maf1": 60, "maf2": 21600}
 """How often Clockwork++ places anew."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Swept):
-    """Which columns of the figure, on which traces, by which policies."""
-
-    columns: Annotated[tuple[str, ...], f"of {', '.join(COLUMNS)}"]
-    maf1: Annotated[str, "trace MAF1: file, folder, or generated: maf1_like"]
-    maf2: Annotated[str, "trace MAF2: file, folder, or generated: maf2_like"]
-    maf1_train: Annotated[str, "slice of MAF1 that placements are made for"]
-    maf1_test: Annotated[str, "slice of MAF1 that they are tested on"]
-    maf1_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
-    maf2_train: Annotated[str, "slice of MAF2 that placements are made for"]
-    maf2_test: Annotated[str, "slice of MAF2 that they are tested on"]
-    maf2_window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
-    maf1_train_window_s: Annotated[
-        float | None, "how long training traffic plays each window, s; none: its full length"
-    ] = None
-    maf2_train_window_s: Annotated[
-        float | None, "how long training traffic plays each window, s; none: its full length"
-    ] = None
-    policies: Annotated[
-        tuple[str, ...],
-        "placement policies, a curve each; empty: sr-greedy, sr-replace-60 (on MAF2 -21600), "
-        "and mp-search (for S3 mp-search-sep)",
-    ] = ()
-
-
-def points(config: Config) -> list[Point]:
+def points(config: EndToEnd) -> list[Point]:
     """Raises ValueError for a column that is not there."""
     if not config.columns:
         raise ValueError(f"columns is empty; there are {', '.join(COLUMNS)}")

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
 
 from experiments.engine.points import Point
 from experiments.experiment import Experiment, Plot
-from experiments.paper.replays import COLUMNS, SWEPT, Swept, base_point, sources, sweep_row
+from experiments.paper.replays import COLUMNS, SWEPT, Robustness, base_point, sources, sweep_row
 from experiments.report.figures import Panel
 from experiments.report.tables import Row
 
 COLUMN = COLUMNS["S1@MAF1"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Swept):
-    """Pairs of hours, one to train on and one to test on, over which results are averaged."""
-
-    trace: Annotated[str, "file, folder, or generated: maf1_like"]
-    trains: Annotated[tuple[str, ...], "slices that placements are made for"]
-    tests: Annotated[tuple[str, ...], "slices that they are tested on, one for each"]
-    window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
-    policies: Annotated[
-        tuple[str, ...], "placement policies, a curve each; sr-replace-... trains on the test slice"
-    ]
-
-
-def points(config: Config) -> list[Point]:
+def points(config: Robustness) -> list[Point]:
     """Raises ValueError unless every training slice has its test slice."""
     if not config.trains:
         raise ValueError("trains is empty: name slices such as 5.8.0-5.9.0, and tests as many")

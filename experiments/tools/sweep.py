@@ -53,9 +53,9 @@ class Config(Replications, Measurement, ServedModels):
     splits: Annotated[
         tuple[str, ...], "how the rate is shared: uniform, power_law, triangle_decay"
     ] = ("uniform",)
-    processes: Annotated[tuple[str, ...], "arrival processes: gamma, poisson, deterministic"] = (
-        "gamma",
-    )
+    processes: Annotated[
+        tuple[str, ...], "arrival processes: gamma, poisson, deterministic, pareto, mmpp"
+    ] = ("gamma",)
     combine: Annotated[
         Literal["grid", "zip"], "all combinations, or the first values, the second ones, ..."
     ] = "grid"

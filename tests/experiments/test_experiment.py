@@ -64,3 +64,15 @@ def test_points_that_no_panel_shows_are_an_error():
     experiment = Experiment(points=list, plots=[Plot(stem="p", panels=[Panel("rate", "rate_rps")])])
     with pytest.raises(ResultsError, match="no plot of this experiment"):
         experiment.figure([{"panel": "cv", "x_name": "cv"}])
+
+
+def test_a_config_that_lacks_a_part_is_one_line(own_figure, capsys):
+    file = by_name.ROOT / "configs" / "memory.py"
+    for part, other, message in (
+        ("EXPERIMENT", "X", "configs/memory.py has no EXPERIMENT"),
+        ('"memory_gib"', '"memory_gb"', "no field 'memory_gb' to sweep; there are"),
+    ):
+        sys.modules.pop("configs.memory", None)
+        file.write_text(own_figure.replace(part, other))
+        assert run.main(["run.py", "--config=memory", f"--out_dir={file.parent}/out"], 0.0) == 1
+        assert message in capsys.readouterr().err

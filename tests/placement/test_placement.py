@@ -163,3 +163,8 @@ def test_problem_needs_profiled_and_distinct_models():
         Problem((), Cluster(1), profile)
     with pytest.raises(ValueError, match="needs devices"):
         Cluster(0)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PlacementError, match=r"gone\.json: No such file"):
+        load_placement(tmp_path / "gone.json")

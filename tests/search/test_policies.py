@@ -19,6 +19,7 @@ from beta_jax import (
     Model,
     ParallelConfig,
     Placement,
+    Policy,
     Problem,
     Schedule,
     UnknownPolicyError,
@@ -31,7 +32,7 @@ from beta_jax import (
     synthesize,
 )
 from beta_jax.search.published.integer_programs import plan_pipelines, plan_replicas
-from beta_jax.search.published.replication import cut_windows
+from beta_jax.search.published.replication import cut_windows, sr_greedy
 from beta_jax.search.published.separation import balanced_divisions, divide, make_buckets
 
 import golden
@@ -300,3 +301,12 @@ def test_options_are_checked(problem: Problem, workload: Workload):
     with pytest.raises(UnknownPolicyError, match="unknown policy 'mp-serch'"):
         place("mp-serch-evo", problem, workload)
     assert {"exhaustive", "sr-replace-<seconds>", "<policy>-evo"} <= POLICIES.keys()
+
+
+def test_what_is_no_policy_is_said():
+    problem, workload = mixed_problem(), synthesize(mixed_problem().models, duration_s=5)
+    with pytest.raises(TypeError, match=r"write Policy\(function\)"):
+        place(sr_greedy, problem, workload)
+    for wrong in ([], [Placement(())], [None, None]):
+        with pytest.raises(TypeError, match="must return a Result for each of 1 instances"):
+            place(Policy(lambda instances, found=wrong: found), problem, workload)

@@ -18,12 +18,14 @@ from beta_jax import (
     ParallelConfig,
     Placement,
     Problem,
+    Rules,
     UnknownPolicyError,
     Workload,
     enumerate_partitions,
     place,
     place_batch,
     simulate,
+    synthesize,
 )
 from beta_jax.placement.placement import weight_on_device
 from beta_jax.search import find_policy, published_score
@@ -34,7 +36,7 @@ from beta_jax.simulator import packing
 from beta_jax.simulator.engine import Kernel
 
 import reference
-from instances import CONFIGS, make_profile, problems, workloads
+from instances import CONFIGS, make_profile, mixed_problem, problems, workloads
 
 relaxed = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 ONE = ParallelConfig(1, 1)
@@ -133,6 +135,22 @@ def test_every_dispatch_rule_is_searched_alike(
     assert sorted(group.config for group in result.placement.groups) == sorted(configs)
     if configs:
         assert result.placement.num_replicas == sum(min(len(problem.models), 2) for _ in configs)
+
+
+@pytest.mark.parametrize("dispatch", [Dispatch.POWER_OF_TWO, Dispatch.SHORTEST_QUEUE])
+@pytest.mark.parametrize("policy", ["sr-greedy", "mp-search", "mp-search-sep", "exhaustive"])
+def test_policies_report_what_the_simulator_says(policy: str, dispatch: str):
+    """Shares and shortcuts included, also where the rule is not local."""
+    problem = dataclasses.replace(mixed_problem(devices=3, memory=1.0), rules=Rules(dispatch))
+    workload = synthesize(problem.models, duration_s=30, seed=8)
+    if policy == "exhaustive":
+        problem = dataclasses.replace(problem, models=problem.models[:2], cluster=Cluster(2, 1.0))
+        workload = workload.of_models((0, 1))
+    result = place(policy, problem, workload)
+    tally = simulate(problem, result.placement, workload)
+    good, latency = int(tally.good.sum()), int(tally.latency_ticks.sum())
+    assert 0 < good < len(workload)
+    assert result.score == published_score(good, latency, len(workload), result.static)
 
 
 @pytest.mark.usefixtures("route", "kernel")

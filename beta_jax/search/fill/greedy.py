@@ -30,6 +30,7 @@ from beta_jax.simulator.engine import (
     choose_kernel,
     group_lanes,
     pack_block,
+    require_room,
     run_block,
 )
 from beta_jax.traits import Trait
@@ -66,7 +67,7 @@ class _Groups(NamedTuple):
 
 class _Search(NamedTuple):
     groups: _Groups
-    counts: Counts  # of the last simulation
+    counts: Counts  # of the last simulation; `overflow` of all
     num_simulations: Array  # int32 [lane]
     growing: Array  # bool [lane], a replica was added after the last simulation
 
@@ -169,6 +170,7 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
     num_requests = np.bincount(asked[asked >= 0], minlength=len(problem.models))
     search = _fill(shape, block, weight, exists, left, num_requests)
     groups, counts, num_simulations = jax.device_get(search[:3])
+    require_room(shape, counts)
     codec = Codec(configs, len(problem.models), len(groups.config))
     results = []
     for column, task in enumerate(tasks):
@@ -205,6 +207,8 @@ def _fill(
     def body(search: _Search) -> _Search:
         groups = search.groups
         counts, _ = run_block(shape, block._replace(hosted=groups.hosted, config=groups.config))
+        overflow = jax.tree.map(jnp.logical_or, counts.overflow, search.counts.overflow)
+        counts = counts._replace(overflow=overflow)
         fits = fitting(groups)
         fits_some = fits.any(axis=0)
         growing = fits_some.any(axis=0)
@@ -228,7 +232,8 @@ def _fill(
     groups = _Groups(jnp.zeros_like(block.hosted), jnp.asarray(block.config), exists, left)
     per_model = jnp.zeros(block.deadline.shape, jnp.int64)
     per_group = jnp.zeros(block.config.shape, jnp.int64)
-    no_counts = Counts(per_model, per_model, per_group, per_group)
+    overflow = jnp.zeros(num_lanes, jnp.bool_) if shape.queue else None
+    no_counts = Counts(per_model, per_model, per_group, per_group, overflow)
     search = _Search(
         groups, no_counts, jnp.zeros(num_lanes, jnp.int32), jnp.ones(num_lanes, jnp.bool_)
     )

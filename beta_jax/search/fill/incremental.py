@@ -26,6 +26,7 @@ from beta_jax.simulator.engine import (
     num_hosts_padded,
     pack_block,
     padded_size,
+    require_room,
     simulate_block,
 )
 from beta_jax.traits import Trait
@@ -107,6 +108,7 @@ def _simulate(
     changed: dict[str, Any] = {"hosted": hosted_padded, "config": config_padded}
     num_hosts = num_hosts_padded(int(hosted.sum(0).max()), groups)
     counts, _ = simulate_block(shape._replace(num_hosts=num_hosts), block._replace(**changed))
+    require_room(shape, counts)
     return jax.device_get(counts)
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.backend import on_cpu
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement.placement import Placement
@@ -48,6 +49,7 @@ MORE_GROUPS = 2
 """Room for at least so many groups more than the starts have."""
 
 
+@on_cpu()
 def local_search(
     instances: Sequence[tuple[Problem, Training]],
     *,

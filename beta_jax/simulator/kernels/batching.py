@@ -59,8 +59,9 @@ class _Lane(NamedTuple):
 
     block: BatchBlock  # without the axis of lanes
     hosts: Array  # bool [group + 1, models + 1], what a group hosts; the last one hosts nothing
+    served: Array  # bool [models + 1], whether any group hosts the model
     config: Array  # int32 [group + 1]
-    starts: Array  # int64 [type, config, batch size, stage], when stages of an idle group start
+    starts: Array  # int64 [type x config, batch size, stage], when stages of an idle group start
     ends: Array  # and end
 
 
@@ -88,6 +89,16 @@ class _Events(NamedTuple):
     following: Array  # int64 [batch + 1]
 
 
+class _Links(NamedTuple):
+    """What a step changes in `_Events`; the last group and batch for none."""
+
+    taken: Array  # the group whose first event was due
+    first: Array  # its first event from now on
+    first_batch: Array
+    leads: Array  # the group whose first event follows the batch that was served
+    previous: Array  # or the batch whose event comes before
+
+
 class _Search(NamedTuple):
     """A group that has just rejected a request, and looks for another."""
 
@@ -108,6 +119,7 @@ class _Pending(NamedTuple):
     end: Array  # the place behind its last one
     oldest: Array
     change: Array  # by how much the queue is longer
+    links: _Links | None
 
 
 class _State(NamedTuple):
@@ -150,35 +162,11 @@ def _unpack(packed: Array, count: int) -> tuple[Array, Array]:
     return packed >> bits, packed & ((1 << bits) - 1)
 
 
-def _add_event(events: _Events, new: _Pending) -> _Events:
-    """With the event that follows a pending batch."""
-    num_groups, none = events.first.shape[0], events.due.shape[0] - 1
-    alone = _at(events.first_batch, new.group) == none
-    leads = jnp.where(new.batch & alone, new.group, num_groups - 1)
-    previous = jnp.where(new.batch & ~alone, _at(events.last_batch, new.group), none)
-    due = jnp.where(new.batch, _pack(new.after[0], new.group, num_groups), NEVER)
-    return _Events(
-        first=_put(events.first, leads, due),
-        first_batch=_put(events.first_batch, leads, new.number),
-        last_batch=_put(events.last_batch, new.group, new.number),
-        due=_put(events.due, new.number, due),
-        following=_put(events.following, previous, new.number),
-    )
-
-
-def _take_event(events: _Events, group: Array) -> _Events:
-    """Without the first event of a group."""
-    following = _at(events.following, _at(events.first_batch, group))
-    return events._replace(
-        first=_put(events.first, group, _at(events.due, following)),
-        first_batch=_put(events.first_batch, group, following),
-    )
-
-
-def _published(lane: _Lane, state: _State) -> tuple[_Move, _Events]:
+def _published(lane: _Lane, state: _State) -> tuple[_Move, Array]:
     """Idle events in order; one that finds no request ends them until the next arrival.
 
-    Nothing asks whether the group is still idle, as it is in the published simulator.
+    Nothing asks whether the group is still idle, as it is in the published simulator. Returns also
+    the group whose event was due, if only to find no request.
     """
     num_groups, num_rows = lane.hosts.shape
     nobody, search, events = num_groups - 1, state.search, state.idle
@@ -196,7 +184,7 @@ def _published(lane: _Lane, state: _State) -> tuple[_Move, _Events]:
     order = _pack(state.clock[:-1, -1], jnp.arange(nobody), num_groups)
     key = jnp.min(jnp.where(_at(lane.block.hosted, arriving), order, NEVER))
     route = jnp.where(key < NEVER, _unpack(key, num_groups)[1], nobody)
-    free = (key < NEVER) & (_at(state.clock, route, 0) <= t)
+    free = (key < NEVER) & (_at(state.clock[:, 0], route) <= t)
     goes_on = searches & (search.model >= 0)
     move = _Move(
         arrives,
@@ -207,50 +195,75 @@ def _published(lane: _Lane, state: _State) -> tuple[_Move, _Events]:
         ),
         now=jnp.where(arrives, t, jnp.where(searches, search.now, event)),
     )
-    return move, _take_event(events, jnp.where(due, of_group, nobody))
+    return move, jnp.where(due, of_group, nobody)
 
 
-def _strict(lane: _Lane, state: _State) -> tuple[_Move, Array]:
-    """A group serves as soon as it is free and a request waits; see `Rules.batching`."""
+def _strict(lane: _Lane, state: _State) -> _Move:
+    """A group serves as soon as it is free and a request waits; see `Rules.batching`.
+
+    A group that has rejected a request is still free, and is the next one if another waits.
+    """
     num_groups, num_rows = lane.hosts.shape
-    nobody, search, demand = num_groups - 1, state.search, state.idle
+    nobody, demand = num_groups - 1, state.idle
     assert isinstance(demand, Array)
     t, arriving = _at(lane.block.arrival, state.next), _at(lane.block.model, state.next)
 
     free_at = jnp.where(demand[:-1] > 0, state.clock[:-1, 0], NEVER)
     soonest = jnp.min(free_at)
-    searches = search.group >= 0
-    due = ~searches & (soonest <= t) & (soonest < NEVER)
-    arrives = ~searches & ~due & (t < NEVER)
+    due = (soonest <= t) & (soonest < NEVER)
+    arrives = ~due & (t < NEVER)
     free = _at(lane.block.hosted, arriving) & (state.clock[:-1, 0] <= t)
     order = _pack(state.clock[:-1, -1], jnp.arange(nobody), num_groups)
     key = jnp.min(jnp.where(jnp.where(arrives, free, free_at == soonest), order, NEVER))
-    route = jnp.where(key < NEVER, _unpack(key, num_groups)[1], nobody)
-
-    group = jnp.where(searches, search.group, route)
+    group = jnp.where(key < NEVER, _unpack(key, num_groups)[1], nobody)
     oldest = jnp.min(jnp.where(_at(lane.hosts, group), state.oldest, NEVER))
-    goes_on = searches & (search.model >= 0)
-    move = _Move(
+    return _Move(
         arrives,
-        serves=jnp.where(arrives, key < NEVER, goes_on | (oldest < NEVER) & (searches | due)),
+        serves=(arrives | due) & (key < NEVER),
         group=group,
-        model=jnp.where(
-            arrives, arriving, jnp.where(goes_on, search.model, _unpack(oldest, num_rows)[1])
-        ),
-        now=jnp.where(arrives, t, jnp.where(searches, search.now, soonest)),
+        model=jnp.where(arrives, arriving, _unpack(oldest, num_rows)[1]),
+        now=jnp.where(arrives, t, soonest),
     )
-    return move, demand
+
+
+def _link(events: _Events, due: Array, batch: Array, group: Array) -> _Links:
+    """Without the event that was due, of a group; with one behind the batch that a group served."""
+    nobody, none = events.first.shape[0] - 1, events.due.shape[0] - 1
+    following = _at(events.following, _at(events.first_batch, due))
+    first_batch = jnp.where(due == group, following, _at(events.first_batch, group))
+    return _Links(
+        taken=due,
+        first=_at(events.due, following),
+        first_batch=following,
+        leads=jnp.where(batch & (first_batch == none), group, nobody),
+        previous=jnp.where(batch & (first_batch != none), _at(events.last_batch, group), none),
+    )
+
+
+def _write_events(events: _Events, new: _Pending) -> _Events:
+    links = new.links
+    assert links is not None
+    due = _pack(new.after[0], new.group, events.first.shape[0])
+    return _Events(
+        first=_put(_put(events.first, links.taken, links.first), links.leads, due),
+        first_batch=_put(
+            _put(events.first_batch, links.taken, links.first_batch), links.leads, new.number
+        ),
+        last_batch=_put(events.last_batch, new.group, new.number),
+        due=_put(events.due, new.number, jnp.where(new.batch, due, NEVER)),
+        following=_put(events.following, links.previous, new.number),
+    )
 
 
 def _write(lane: _Lane, state: _State) -> _State:
     """The state with what is pending written."""
-    new = state.pending
-    if isinstance(state.idle, _Events):
-        idle: _Events | Array = _add_event(state.idle, new)
+    new, idle = state.pending, state.idle
+    if isinstance(idle, _Events):
+        idle = _write_events(idle, new)
     else:
-        idle = state.idle + jnp.where(lane.hosts[:, new.model], new.change, 0)
+        idle = idle + jnp.where(lane.hosts[:, new.model], new.change, 0)
     return state._replace(
-        clock=_put(state.clock, new.group, new.after),
+        clock=lax.dynamic_update_index_in_dim(state.clock, new.after, new.group, 0),
         head=_put(state.head, new.model, new.left),
         tail=_put(state.tail, new.model, new.end),
         oldest=_put(state.oldest, new.model, new.oldest),
@@ -261,13 +274,17 @@ def _write(lane: _Lane, state: _State) -> _State:
 def _step(batching: str, lane: _Lane, state: _State) -> _State:
     block, (num_groups, num_rows) = lane.block, lane.hosts.shape
     state = _write(lane, state)
-    move, idle = (_published if batching == "published" else _strict)(lane, state)
+    if batching == "published":
+        move, due = _published(lane, state)
+    else:
+        move = _strict(lane, state)
     group, model, now = move.group, move.model, move.now
     begin, end = _at(state.head, model), _at(state.tail, model) + move.arrives
 
     # The largest batch that there are requests for and whose first request is in time, if any.
-    kind, config = _at(block.model_type, model), _at(lane.config, group)
-    starts, ends = _at(lane.starts, kind, config), _at(lane.ends, kind, config)
+    cost = _at(block.model_type, model) * block.latency.shape[1] + _at(lane.config, group)
+    starts = lax.dynamic_index_in_dim(lane.starts, cost, 0, keepdims=False)
+    ends = lax.dynamic_index_in_dim(lane.ends, cost, 0, keepdims=False)
     clock = _at(state.clock, group)
     last_stage_end = jnp.maximum(jnp.max(clock - starts, axis=1), now) + ends[:, -1]
     in_time = last_stage_end + block.request_overhead - _at(block.queued, begin) <= _at(
@@ -278,14 +295,16 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
     num_sizes = jnp.min(jnp.where(in_time & enough, len(BATCH_SIZES), doublings))
     batch, late = move.serves & (num_sizes > 0), move.serves & (num_sizes == 0)
     chosen = jnp.maximum(num_sizes - 1, 0)
-    unhosted = move.arrives & ~_at(block.hosted, model).any()
+    unhosted = move.arrives & ~_at(lane.served, model)
+    links = _link(state.idle, due, batch, group) if isinstance(state.idle, _Events) else None
     size = jnp.where(batch, 1 << chosen, (late | unhosted).astype(I64))
     left = begin + size
 
     # The pipeline. By the published rules the overhead comes before it, else behind it.
     enters = now + block.request_overhead if batching == "published" else now
-    ready = lax.cummax(jnp.maximum(enters, clock - _at(starts, chosen)))
-    after = ready + _at(ends, chosen)
+    stage = jnp.arange(len(clock))
+    earlier = jnp.where(stage <= stage[:, None], clock - _at(starts, chosen), enters)
+    after = jnp.maximum(earlier.max(axis=1), enters) + _at(ends, chosen)
     finish = after[-1] if batching == "published" else after[-1] + block.request_overhead
 
     first, last = _at(block.count_from, model), _at(block.count_to, model)
@@ -304,7 +323,6 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
     return state._replace(
         next=state.next + move.arrives,
         waiting=state.waiting + move.arrives - size,
-        idle=idle,
         search=_Search(jnp.where(late, group, -1), jnp.where(left < end, model, -1), now),
         pending=_Pending(
             batch,
@@ -316,6 +334,7 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
             end=end,
             oldest=jnp.where(left < end, _pack(_at(block.queued, left), model, num_rows), NEVER),
             change=move.arrives - size,
+            links=links,
         ),
         good=_add(state.good, model, good),
         latency=_add(state.latency, model, jnp.where(batch, latency, 0)),
@@ -336,11 +355,13 @@ def _run_lane(
     num_places, num_stages = block.queued.shape[0], block.latency.shape[-1]
     ends = jnp.cumsum(block.latency, axis=-1)
     hosts = jnp.pad(block.hosted.T, ((0, 1), (0, 0)))
-    lane = _Lane(block, hosts, jnp.pad(block.config, (0, 1)), ends - block.latency, ends)
+    starts, ends = (array.reshape(-1, *array.shape[2:]) for array in (ends - block.latency, ends))
+    lane = _Lane(block, hosts, hosts.any(0), jnp.pad(block.config, (0, 1)), starts, ends)
     nobody, none, zero = I64(num_groups), I64(num_places - 1), I64(0)
     heads = block.first.astype(I64)
     idle: _Events | Array = jnp.zeros(num_groups + 1, I64)
-    if batching == "published":
+    published = batching == "published"
+    if published:
         idle = _Events(
             first=jnp.full(num_groups + 1, NEVER),
             first_batch=jnp.full(num_groups + 1, none),
@@ -367,6 +388,7 @@ def _run_lane(
             end=heads[-1],
             oldest=I64(NEVER),
             change=zero,
+            links=_Links(nobody, I64(NEVER), none, nobody, none) if published else None,
         ),
         good=jnp.zeros(num_rows, I64),
         latency=jnp.zeros(num_rows, I64),

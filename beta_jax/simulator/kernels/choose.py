@@ -44,8 +44,8 @@ def choose_kernel(
     """
     if rules.batches:
         return Kernel.BATCHING
-    if jax.default_backend() != "cpu":
-        return Kernel.LOCKSTEP if num_lanes >= 2 else Kernel.SINGLE
+    if rules.rule.max_unfinished:
+        return Kernel.SINGLE  # in lockstep the queues of all groups are gone through
     lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
     single_ns = START_NS / max(num_requests, 1)
     single_ns += 28 if num_clocks == 1 else 42 + 2 * num_clocks

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from beta_jax.dispatch import Groups
+from beta_jax.dispatch import Groups, undeclared
 from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
 
 Array = jax.Array
@@ -38,11 +38,17 @@ class _Pending(NamedTuple):
     earlier: tuple[Array, ...]  # clocks of the earlier stages
 
 
+class _Queues(NamedTuple):
+    ends: Array  # int64 [group, queue, lane], of the latest accepted requests
+    overflow: Array  # bool [lane], one was dropped while unfinished
+
+
 class _State(NamedTuple):
     last: Array  # int64 [group, lane], packed clock of the last stage
     earlier: tuple[Array, ...]  # int64 [group, lane] per earlier stage
     pending: _Pending
     memory: Array | None  # int64 [models + 1, lane] what the dispatch rule remembers, if anything
+    queues: _Queues | None  # if the dispatch rule counts unfinished requests
     good: Array
     latency: Array
     group_counts: Array  # int64 [group, lane] dispatched + (good << 32)
@@ -78,8 +84,8 @@ def _advance(shape: BlockShape, t: Array, clocks: list[Array], cost: list[Array]
     return after
 
 
-def _write(state: _State) -> tuple[Array, tuple[Array, ...], Array]:
-    """`last`, `earlier` and `group_counts` with what is pending written."""
+def _write(state: _State, bits: int) -> tuple[Array, tuple[Array, ...], _Queues | None, Array]:
+    """`last`, `earlier`, `queues` and `group_counts` with what is pending written."""
     group_index = jnp.arange(state.last.shape[0], dtype=I64)[:, None]
     last, earlier, pending = state.last, state.earlier, state.pending
     dispatched = group_index == pending.group
@@ -88,10 +94,15 @@ def _write(state: _State) -> tuple[Array, tuple[Array, ...], Array]:
         jnp.where(served, new, old) for new, old in zip(pending.earlier, earlier, strict=True)
     )
     counts = state.group_counts + jnp.where(dispatched, pending.tally, 0)
-    return jnp.where(dispatched, pending.last, last), earlier, counts
+    queues = state.queues
+    if queues is not None:
+        newest = jnp.broadcast_to(pending.last >> bits, queues.ends[:, :1].shape)
+        moved = jnp.concatenate([queues.ends[:, 1:], newest], axis=1)
+        queues = queues._replace(ends=jnp.where(served[:, None], moved, queues.ends))
+    return jnp.where(dispatched, pending.last, last), earlier, queues, counts
 
 
-def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
+def _step(shape: BlockShape, block: Block, rank: Array, i: Array, state: _State) -> _State:
     num_groups, num_lanes = block.config.shape
     bits = shape.config_bits + (num_groups - 1).bit_length()
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
@@ -106,20 +117,39 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
             cost_rows.at[config, k].get(mode="promise_in_bounds") for k in range(cost_rows.shape[1])
         ]
 
-    last, earlier, group_counts = _write(state)
+    last, earlier, queues, group_counts = _write(state, bits)
 
     # Dispatch: the smallest (order, group) among the groups that host the model.
     rule, memory = shape.rule, state.memory
     remembered = rule.initial if memory is None else row(memory)
-    order = last
+    able, order = row(block.hosted), last
     if not rule.by_clock:
 
         def finish() -> Array:
             return _advance(shape, t, [*earlier, last >> bits], costs(block.config))[-1]
 
-        seen = Groups(t, group_index, last >> bits, finish, remembered, num_groups)
-        order = rule.order(seen) << bits | last & ((1 << bits) - 1)
-    key = _over_groups(jnp.minimum, jnp.min, jnp.where(row(block.hosted), order, UNHOSTED))
+        def unfinished() -> Array:
+            return undeclared() if queues is None else (queues.ends > t).sum(1)
+
+        seen = Groups(
+            now=t,
+            request=block.first + i,
+            index=group_index,
+            clock=last >> bits,
+            finish=finish,
+            memory=remembered,
+            num_groups=num_groups,
+            rank=lambda: row(rank).astype(I64),
+            num_hosts=lambda: row(rank)[-1].astype(I64) + able[-1],
+            unfinished=unfinished,
+        )
+        order = rule.order(seen)
+        if rule.then_by_clock:
+            able &= order == _over_groups(jnp.minimum, jnp.min, jnp.where(able, order, UNHOSTED))
+            order = last
+        else:
+            order = order << bits | last & ((1 << bits) - 1)
+    key = _over_groups(jnp.minimum, jnp.min, jnp.where(able, order, UNHOSTED))
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
     group = jnp.where(has_host, low >> shape.config_bits, -1)
@@ -130,7 +160,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         return _over_groups(jnp.maximum, jnp.max, jnp.where(chosen, clock, 0))
 
     clocks = [read(clock) for clock in earlier]
-    clocks.append(key >> bits if rule.by_clock else read(last >> bits))
+    clocks.append(key >> bits if rule.by_clock or rule.then_by_clock else read(last >> bits))
     config = low & ((1 << shape.config_bits) - 1)
     after = _advance(shape, jnp.full(num_lanes, t), clocks, costs(config))
     latency = after[-1] + block.request_overhead - t
@@ -147,6 +177,9 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
     if memory is not None and rule.after is not None:
         changed = rule.after(remembered, group)
         memory = memory.at[model].set(jnp.where(has_host, changed, remembered))
+    if queues is not None:
+        dropped = good & (read(queues.ends[:, 0]) > t)
+        queues = queues._replace(overflow=queues.overflow | dropped)
     requests = state.requests
     if requests is not None:
         requests = Requests(
@@ -159,6 +192,7 @@ def _step(shape: BlockShape, block: Block, i: Array, state: _State) -> _State:
         earlier,
         pending,
         memory,
+        queues,
         state.good.at[model].add(good),
         state.latency.at[model].add(jnp.where(good, latency, 0)),
         group_counts,
@@ -177,6 +211,9 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
 
     num_padded = block.arrival.shape[0]
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
+    queues = None
+    if shape.queue:
+        queues = _Queues(zeros(num_groups, shape.queue), zeros(dtype=jnp.bool_))
     state = _State(
         last=group_index << shape.config_bits | block.config.astype(I64),
         earlier=tuple(zeros(num_groups) for _ in range(stages)),
@@ -188,6 +225,7 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
             earlier=tuple(zeros() for _ in range(stages)),
         ),
         memory=None if shape.rule.after is None else zeros(num_rows) + shape.rule.initial,
+        queues=queues,
         good=zeros(num_rows),
         latency=zeros(num_rows),
         group_counts=zeros(num_groups),
@@ -195,8 +233,16 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         if keep_requests
         else None,
     )
-    step = functools.partial(_step, shape, block)
+    hosted = jnp.asarray(block.hosted)
+    rank = jnp.cumsum(hosted, axis=1, dtype=jnp.int16) - hosted  # dropped by XLA where unused
+    step = functools.partial(_step, shape, block, rank)
     state = lax.fori_loop(0, block.num_requests, step, state)
-    _, _, group_counts = _write(state)
-    counts = Counts(state.good, state.latency, group_counts & (2**32 - 1), group_counts >> 32)
+    *_, group_counts = _write(state, 0)
+    counts = Counts(
+        state.good,
+        state.latency,
+        group_counts & (2**32 - 1),
+        group_counts >> 32,
+        None if state.queues is None else state.queues.overflow,
+    )
     return counts, state.requests

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from beta_jax.dispatch import Groups
+from beta_jax.dispatch import Groups, undeclared
 from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
 
 Array = jax.Array
@@ -22,10 +22,16 @@ I64 = jnp.int64
 LANES = 1
 
 
+class _Queues(NamedTuple):
+    ends: Array  # int64 [group + 1, queue], of the latest accepted requests
+    overflow: Array  # bool [], one was dropped while unfinished
+
+
 class _State(NamedTuple):
     last: Array  # int64 [group + 1], packed clock of the last stage; the last one hosts nothing
     earlier: Array  # int64 [group + 1, stage - 1], clocks of the earlier stages
     memory: Array | None  # int64 [models + 1] what the dispatch rule remembers, if anything
+    queues: _Queues | None  # if the dispatch rule counts unfinished requests
     good: Array  # int64 [models + 1]
     latency: Array
     group_counts: Array  # int64 [group + 1] dispatched + (good << 32)
@@ -74,7 +80,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
         order = _at(state.last, own)
     else:
         order = jnp.where(own < num_groups, state.last[:-1], UNHOSTED)
-    rule, memory = shape.rule, state.memory
+    rule, memory, queues = shape.rule, state.memory, state.queues
     remembered = rule.initial if memory is None else _at(memory, model)
     if not rule.by_clock:
         own_last = order
@@ -86,9 +92,28 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
             ready = (jnp.concatenate(clocks, axis=1) - starts).max(axis=1)
             return jnp.maximum(ready, t) + ends[:, -1]
 
-        seen = Groups(t, own.astype(I64), own_last >> bits, finish, remembered, num_groups)
-        packed = rule.order(seen) << bits | own_last & ((1 << bits) - 1)
-        order = jnp.where(own < num_groups, packed, UNHOSTED)
+        def unfinished() -> Array:
+            return undeclared() if queues is None else (_at(queues.ends, own) > t).sum(1)
+
+        able = own < num_groups
+        seen = Groups(
+            now=t,
+            request=block.first + i,
+            index=own.astype(I64),
+            clock=own_last >> bits,
+            finish=finish,
+            memory=remembered,
+            num_groups=num_groups,
+            rank=lambda: jnp.cumsum(able) - able,
+            num_hosts=lambda: able.sum(),
+            unfinished=unfinished,
+        )
+        order = rule.order(seen)
+        if rule.then_by_clock:
+            first = able & (order == jnp.min(jnp.where(able, order, UNHOSTED)))
+            order = jnp.where(first, own_last, UNHOSTED)
+        else:
+            order = jnp.where(able, order << bits | own_last & ((1 << bits) - 1), UNHOSTED)
     key = jnp.min(order)
     has_host = key < UNHOSTED
     low = key & ((1 << bits) - 1)
@@ -97,7 +122,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     # Service, should the request be accepted.
     config = low & config_mask
     starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
-    clock = (key if rule.by_clock else _at(state.last, group)) >> bits
+    clock = (key if rule.by_clock or rule.then_by_clock else _at(state.last, group)) >> bits
     ready = jnp.maximum(t, clock - starts[-1])
     if shape.num_clocks > 1:
         ready_earlier = jnp.maximum(t, _at(state.earlier, group) - starts[:-1])
@@ -122,12 +147,18 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     if memory is not None and rule.after is not None:
         changed = rule.after(remembered, group.astype(I64))
         memory = memory.at[model].set(jnp.where(has_host, changed, remembered))
+    if queues is not None:
+        queue = _at(queues.ends, group)
+        overflow = queues.overflow | good & (queue[0] > t)
+        queue = jnp.append(queue[1:], ready + ends[-1])
+        queues = _Queues(lax.dynamic_update_index_in_dim(queues.ends, queue, written, 0), overflow)
     good = (good & counted).astype(I64)
     tally = counted.astype(I64) + (good << 32)
     return _State(
         state.last.at[written].set(last, mode="promise_in_bounds"),
         earlier,
         memory,
+        queues,
         state.good.at[model].add(good, mode="promise_in_bounds"),
         state.latency.at[model].add(good * latency, mode="promise_in_bounds"),
         state.group_counts.at[group].add(tally, mode="promise_in_bounds"),
@@ -147,10 +178,14 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         requests = Requests(
             jnp.zeros((num_requests, 1), I64), jnp.zeros((num_requests, 1), jnp.int16)
         )
+    queues = None
+    if shape.queue:
+        queues = _Queues(jnp.zeros((num_groups + 1, shape.queue), I64), jnp.zeros((), jnp.bool_))
     state = _State(
         last=jnp.append(index << shape.config_bits | block.config[:, 0], UNHOSTED),
         earlier=jnp.zeros((num_groups + 1, shape.num_clocks - 1), I64),
         memory=None if shape.rule.after is None else jnp.full(num_rows, shape.rule.initial, I64),
+        queues=queues,
         good=jnp.zeros(num_rows, I64),
         latency=jnp.zeros(num_rows, I64),
         group_counts=jnp.zeros(num_groups + 1, I64),
@@ -167,5 +202,6 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         state.latency[:, None],
         group_counts & (2**32 - 1),
         group_counts >> 32,
+        None if state.queues is None else state.queues.overflow[None],
     )
     return counts, state.requests
