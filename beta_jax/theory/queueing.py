@@ -17,7 +17,8 @@ whose service takes `bottleneck_s`.
 References: Erlang (1917), "Solution of some problems in the theory of probabilities of significance
 in automatic telephone exchanges". Crommelin (1932), "Delay probability formulae when the holding
 times are constant". Pollaczek (1930), Khinchine (1932): the mean wait of M/G/1. Spitzer (1956), "A
-combinatorial lemma and its application to probability theory". Kingman (1962), "Some inequalities
+combinatorial lemma and its application to probability theory". Bailey (1954), "On queueing
+processes with bulk service". Kingman (1962), "Some inequalities
 for the queue GI/G/1". Takacs (1967), "Combinatorial Methods in the Theory of Stochastic Processes".
 Franx (2001), "A simple solution for the M/D/c waiting time distribution". Gross and others,
 "Fundamentals of Queueing Theory", 4th ed.
@@ -163,6 +164,29 @@ def _crommelin_queue(num_servers: int, load: Array) -> Array:
     variable = (num_servers * (num_servers - 1) - load**2) / (2 * (num_servers - load))
     by_zeros = jnp.sum(1 / (1 - zeros)).real - variable
     return jnp.where(decay * SERIES_TERMS > 45, series.sum(), by_zeros)
+
+
+def md1_pairs_latency_s(rate_rps: ArrayLike, service_s: ArrayLike) -> Array:
+    """Mean latency where a free server takes two requests at once, or one that waits alone.
+
+    Either takes `service_s`, and the load is below 2: bulk service (Bailey 1954). A service that
+    ends leaves Q requests, of which the next one, or the next arrival, leaves max(Q - 2, 0) and a
+    Poisson number: Crommelin's chain of two servers. By its generating function Q is 0 with
+    probability `(2 - load) w / (1 + w)`, where -w is the zero of z^2 = exp(load (z - 1)) between -1
+    and 0. Then an idle time precedes the service, in which nothing waits; the rest is Little's law.
+    """
+    rate, service = _floats(rate_rps, service_s)
+    load = rate * service
+    checks = _queue_checks(rate, service, load / 2)
+
+    def newton(_: int, w: Array) -> Array:
+        target = jnp.exp(-load / 2 * (1 + w))
+        return w + (target - w) / (1 + load / 2 * target)
+
+    w = lax.fori_loop(0, 20, newton, jnp.zeros_like(load))
+    idle = (2 - load) * w / (1 + w) / rate
+    waiting = (_crommelin_queue(2, load) + load / 2) * service / (service + idle)
+    return _valid(waiting / rate + service, *checks)
 
 
 def md1_wait_cdf(wait_s: ArrayLike, rate_rps: ArrayLike, service_s: ArrayLike) -> Array:

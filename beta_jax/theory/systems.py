@@ -36,7 +36,10 @@ Groups = tuple[tuple[Stages, tuple[int, ...]], ...]
 
 
 class KnownAverage(NamedTuple):
-    """A system, what is measured of each simulation, and what that is on average, exactly."""
+    """A system, what is measured of each simulation, and what that is on average, exactly.
+
+    max_batch: of strict batching; none: there is none.
+    """
 
     name: str
     quantity: str
@@ -44,6 +47,7 @@ class KnownAverage(NamedTuple):
     slo_s: float
     measure: Callable[[Outcome], float]
     exact: float
+    max_batch: int | None = None
 
 
 class Comparison(NamedTuple):
@@ -93,7 +97,7 @@ def compare(
     if replications < 2:
         raise ValueError(f"a standard error needs >= 2 replications, got {replications}")
     systems = Systems(stages for known in found for stages, _ in known.groups)
-    problems = [systems.problem(known.slo_s) for known in found]
+    problems = [systems.problem(known.slo_s, max_batch=known.max_batch) for known in found]
     placements = [systems.placement(known.groups) for known in found]
     measured: list[list[float]] = [[] for _ in found]
     for first in range(seed, seed + replications, WORKLOADS_AT_ONCE):
@@ -124,7 +128,7 @@ def _compared(known: KnownAverage, values: list[float]) -> Comparison:
 
 def averages() -> list[KnownAverage]:
     """The systems; loads and SLOs below, at and above what they can serve."""
-    return [*_waits(), *_replicas(), *_two_models(), *_deadlines()]
+    return [*_waits(), *_replicas(), *_two_models(), *_deadlines(), *_pairs()]
 
 
 def _waits() -> Iterable[KnownAverage]:
@@ -180,6 +184,16 @@ def _deadlines() -> Iterable[KnownAverage]:
         yield KnownAverage(name, "SLO attainment", groups, slo_s, attainment, exact)
 
 
+def _pairs() -> Iterable[KnownAverage]:
+    """Two requests for a model take as long as one, if they are served together."""
+    for service_s in (1.0, 3.0):
+        groups = tuple(((service_s,), (model,)) for model in ALL)
+        latency_s = queueing.md1_pairs_latency_s(np.array(RATES_RPS), service_s)
+        exact = float(latency_s @ np.array(RATES_RPS))
+        name = f"M/D/1 in pairs, loads {', '.join(f'{rate * service_s:g}' for rate in RATES_RPS)}"
+        yield KnownAverage(name, "mean latency (s)", groups, FOREVER, latency_mean_s, exact, 2)
+
+
 def _pipeline(stages: Stages) -> str:
     return f"stages {'/'.join(f'{stage:g}' for stage in stages)} s"
 
@@ -200,6 +214,7 @@ class Systems:
     """Problems and placements from stage latencies, with one profile, so that lanes share blocks.
 
     A configuration's number of operator-parallel devices is a mere label of its stage latencies.
+    Two requests take as long as one.
     """
 
     def __init__(self, stages: Iterable[Stages], types: tuple[str, ...] = ("t", "t", "t")) -> None:
@@ -221,12 +236,17 @@ class Systems:
         systems = Systems(stages for stages, _ in groups)
         return Theory(systems.problem(slo_s), systems.placement(groups))
 
-    def problem(self, slo_s: float, dispatch: str = "earliest_free") -> Problem:
+    def problem(
+        self, slo_s: float, dispatch: str = "earliest_free", max_batch: int | None = None
+    ) -> Problem:
+        """max_batch: see `KnownAverage`."""
         models = tuple(
             Model(f"m{i}", kind, slo_s, rate)
             for i, (kind, rate) in enumerate(zip(self._types, RATES_RPS, strict=True))
         )
         rules = dataclasses.replace(RULES, dispatch=dispatch)
+        if max_batch is not None:
+            rules = dataclasses.replace(rules, batching="strict", max_batch=max_batch)
         return Problem(models, Cluster(num_devices=10**6), self._profile, rules)
 
     def placement(self, groups: Groups) -> Placement:
@@ -238,7 +258,7 @@ def _costs(config: ParallelConfig, stages: Stages, factor: int) -> dict[str, obj
     return {
         "op": config.op,
         "pp": config.pp,
-        "stage_latency_s": {"1": [factor * latency_s for latency_s in stages]},
+        "stage_latency_s": {n: [factor * latency_s for latency_s in stages] for n in "12"},
         "weight_bytes": nothing,
-        "act_bytes": {"1": nothing},
+        "act_bytes": {n: nothing for n in "12"},
     }

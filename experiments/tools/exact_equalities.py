@@ -35,8 +35,9 @@ def compare(averages: Sequence[KnownAverage], seed: int) -> list[Comparison]:
     return [
         *_bursts(),
         *_programs(seed),
-        *_batches(averages, seed),
+        *_lanes([known for known in averages if known.max_batch is None], seed),
         *_dispatch(seed),
+        *_batches(seed),
         *_clocks(seed),
     ]
 
@@ -83,7 +84,7 @@ def _programs(seed: int) -> Iterable[Comparison]:
         yield Comparison(name, "requests that differ", int((outcome.finish != end[:, -1]).sum()), 0)
 
 
-def _batches(averages: Sequence[KnownAverage], seed: int) -> Iterable[Comparison]:
+def _lanes(averages: Sequence[KnownAverage], seed: int) -> Iterable[Comparison]:
     """The same lanes in lockstep, and one by one; and their counts."""
     systems = Systems(stages for known in averages for stages, _ in known.groups)
     problems = [systems.problem(known.slo_s) for known in averages]
@@ -138,6 +139,22 @@ def _dispatch(seed: int) -> Iterable[Comparison]:
             int((first.finish != other.finish).sum()),
             0,
         )
+
+
+def _batches(seed: int) -> Iterable[Comparison]:
+    """What is served in batches of one is served alone; of a burst the rest is, once one is."""
+    systems = Systems([DEEP, (1.0,)], ("t", "slow", "t"))
+    alone, ones, pairs = (systems.problem(FOREVER, max_batch=size) for size in (None, 1, 2))
+    workload = _traffic(alone, seed)
+    placement = systems.placement(((DEEP, ALL),))
+    outcomes = [_run(problem, placement, workload) for problem in (alone, ones)]
+    yield _differ("batches of one, or none", *outcomes)
+    burst = Workload(np.zeros(8, np.int64), np.zeros(8, np.int64))
+    tally = simulate(pairs, systems.placement((((1.0,), ALL),)), burst)
+    exact = (1 + 2 * (2 + 3 + 4) + 5) / 8
+    yield Comparison(
+        "burst of 8 in pairs", "mean latency (s)", float(tally.latency_mean_s[0]), exact
+    )
 
 
 def _one_model(workload: Workload) -> Workload:

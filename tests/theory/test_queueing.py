@@ -258,6 +258,20 @@ def test_mdc_waits_are_accurate(num_servers: int):
         assert queueing.mdc_wait_s(num_servers, load, 1.0) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("load", [1e-6, 0.4, 1.0, 1.6])
+def test_pairs_are_accurate(load: float):
+    """By the chain of how many a service leaves, up to 200, and the time from one to the next."""
+    states = 200
+    poisson = np.exp(-load) * np.cumprod([1.0, *(load / np.arange(1, states))])
+    stay = np.maximum(np.arange(states) - 2, 0)
+    after = np.array([np.roll(poisson, k) * (np.arange(states) >= k) for k in stay])
+    left = np.linalg.matrix_power(after / after.sum(1, keepdims=True), 4096)[0]
+    waiting = (left @ stay + load / 2) / (1 + left[0] / load)
+    expected = waiting / load + 1
+    assert queueing.md1_pairs_latency_s(load, 1.0) == pytest.approx(expected, rel=1e-10)
+    assert queueing.md1_pairs_latency_s(load / 3, 3.0) == pytest.approx(3 * expected, rel=1e-10)
+
+
 # One formula is a special case of another, or bounds it.
 
 
@@ -363,6 +377,8 @@ BAD: list[Call] = [
     (queueing.deadline_attainment, (1.0, 1.0, 0.2, 0.3), "latency must be at least"),
     (queueing.deadline_attainment, (1.0, 1.0, 1.0, 0.0), "bottleneck's time must be > 0"),
     (queueing.pipeline_latency_s, (6.0, 0.4, 0.2), "utilisation must be < 1 .* got 1.2"),
+    (queueing.md1_pairs_latency_s, (2.0, 1.0), "utilisation must be < 1 .* got 1"),
+    (queueing.md1_pairs_latency_s, (1.0, 0.0), "service time must be > 0"),
     (queueing.simple_latency_s, (4.0, 0.4, 0.2), "utilisation must be < 1"),
     (queueing.simple_latency_s, (1.0, 0.4, 1.0), "share must be inside"),
     (queueing.break_even_alpha, (2.0,), r"inside \(0, 2\), got 2"),
