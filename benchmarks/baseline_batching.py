@@ -117,4 +117,3 @@ def _simulate_lanes(
 
 
 simulate_lanes = numba.njit(_simulate_lanes)
-simulate_lanes_parallel = numba.njit(parallel=True)(_simulate_lanes)
