@@ -3,7 +3,7 @@
     python run.py --config selfcheck
     python run.py --config selfcheck --config.seed=1000 --config.replications=200
 
-Takes 25 s on 2 CPU cores the first time, most of it compiling, then 12 s. Expect "all 52 checks
+Takes some 40 s on 2 CPU cores, most of it compiling. Expect "all 52 checks
 passed"; a failure ends with an error and exit code 1, and results of that installation cannot be
 trusted. At load 0.75 the mean latency is 1.875 s (simulated: 1.889 +- 0.010 s), of three replicas
 together 3.132 s; with an SLO of 2 s it serves 88.88 % in time, and an overloaded server (load 2,
