@@ -16,7 +16,8 @@ from experiments.engine.fingerprint import SOURCE, closure, code
 DECIDES_NO_RESULT = {
     *("beta_jax.analysis.misses", "beta_jax.analysis.statistics", "beta_jax.analysis.timeline"),
     *("beta_jax.placement.files", "beta_jax.planning", "beta_jax.planning.plan"),
-    *("beta_jax.profiles.cost_model", "beta_jax.profiles.stages"),
+    *("beta_jax.profiles.architectures", "beta_jax.profiles.cost_model"),
+    "beta_jax.profiles.stages",
     *("beta_jax.theory", "beta_jax.theory.placements", "beta_jax.theory.queueing"),
     *("beta_jax.theory.systems", "beta_jax.queueing"),
     *("beta_jax.traces.__main__", "beta_jax.traces.fetch"),
