@@ -8,7 +8,8 @@ import enum
 class Trait(enum.Flag):
     """What shortcuts rely on. Rules that lack one are simulated and searched the slow, exact way.
 
-    Declared by `DispatchRule.traits` for dispatch, and for all rules together by `Rules.traits`.
+    Declared by `DispatchRule.traits` for dispatch; `Rules.traits` tells those of all rules together
+    for given workloads.
     """
 
     NONE = 0
@@ -23,7 +24,8 @@ class Trait(enum.Flag):
     ONE_BY_ONE = enum.auto()
     """A stage works on one request at a time, so that work at batch size 1 bounds all work."""
     WORK_BY_MODEL = enum.auto()
-    """All requests of a model take equally long on a group. With `AT_ARRIVAL`, one clock says all
-    about a group that hosts models of one type (`Lane.num_clocks`)."""
+    """All requests of a model take equally long on a group: none has its own `Workload.work`. With
+    `AT_ARRIVAL`, one clock says all about a group that hosts models of one type
+    (`Lane.num_clocks`)."""
     SEGMENTS_APART = enum.auto()
     """A change of placement forgets what was before: segments of a schedule are lanes."""

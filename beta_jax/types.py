@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,11 @@ NO_DEADLINE = np.int64(2**62)
 """Deadline, in ticks, of a model whose SLO is infinite: later than any time, safe to compare."""
 UNREGISTERED = -1
 """Model index of a request whose model is not served: rejected, and counted nowhere."""
+ONE_WORK = 2**16
+"""Work, in fixed point, of a request that takes as long as the profile says."""
+MOST_WORK = 2**31 - 1
+WORK_LIMIT = (MOST_WORK + 1) / ONE_WORK
+"""Work is below this many times what the profile says."""
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Sizes of batches: powers of two, each reached by doubling the one before."""
 BATCHING = ("published", "strict")
@@ -145,17 +150,17 @@ class Rules:
         """Whether requests may wait for each other, and be served together."""
         return self.batching != "off"
 
-    @property
-    def traits(self) -> Trait:
-        """What shortcuts may rely on. No rules carry work over a change of placement.
+    def traits(self, *workloads: Workload) -> Trait:
+        """What shortcuts may rely on where these workloads are served.
 
-        With published batching the event of a group that has nothing to do holds up those of all
-        others, so that groups are not apart.
+        No rules carry work over a change of placement. With published batching the event of a group
+        that has nothing to do holds up those of all others, so that groups are not apart.
         """
         if self.batches:
             return Trait.SEGMENTS_APART | (Trait.LOCAL if self.batching == "strict" else Trait.NONE)
-        unbatched = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
-        return self.rule.traits | unbatched | Trait.SEGMENTS_APART
+        found = self.rule.traits | Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.SEGMENTS_APART
+        by_model = all(workload.work is None for workload in workloads)
+        return found | (Trait.WORK_BY_MODEL if by_model else Trait.NONE)
 
 
 PUBLISHED_RULES = Rules()
@@ -167,10 +172,15 @@ class Workload:
 
     arrival: int64 ticks [request], non-decreasing.
     model: int32 [request], index into the served models, or `UNREGISTERED`.
+    work: int32 [request], what each request takes of every stage, in fixed point: `ONE_WORK` is
+        what the profile says. None: all take that.
+    Raises ValueError for vectors of different lengths, arrivals that decrease, and work that is not
+    a whole number >= 1.
     """
 
     arrival: NDArray[np.int64]
     model: NDArray[np.int32]
+    work: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arrival", np.ascontiguousarray(self.arrival, np.int64))
@@ -181,11 +191,29 @@ class Workload:
             )
         if (np.diff(self.arrival) < 0).any():
             raise ValueError("arrivals must not decrease")
+        if self.work is not None:
+            work = np.asarray(self.work)
+            if work.shape != self.arrival.shape or work.dtype.kind not in "iu":
+                raise ValueError(
+                    f"work must be {len(self)} whole numbers, {ONE_WORK} for 1; see from_seconds"
+                )
+            if len(work) and not 1 <= work.min() <= work.max() <= MOST_WORK:
+                raise ValueError(
+                    f"work must be in [1, {MOST_WORK}], got {work.min()} to {work.max()}"
+                )
+            object.__setattr__(self, "work", np.ascontiguousarray(work, np.int32))
 
     @classmethod
-    def from_seconds(cls, arrival_s: ArrayLike, model: ArrayLike) -> Workload:
-        """Build from sorted float64 seconds [request]; order and ties are kept."""
-        return cls(arrivals_to_ticks(arrival_s), np.asarray(model, np.int32))
+    def from_seconds(
+        cls, arrival_s: ArrayLike, model: ArrayLike, work: ArrayLike | None = None
+    ) -> Workload:
+        """Build from sorted float64 seconds [request]; order and ties are kept.
+
+        work: how much more than the profile says a request takes of every stage, float64 [request];
+        see `work_to_fixed`.
+        """
+        fixed = None if work is None else work_to_fixed(work)
+        return cls(arrivals_to_ticks(arrival_s), np.asarray(model, np.int32), fixed)
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -193,20 +221,23 @@ class Workload:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return (
-            isinstance(other, Workload)
-            and hash(self) == hash(other)
-            and np.array_equal(self.arrival, other.arrival)
-            and np.array_equal(self.model, other.model)
-        )
+        if not isinstance(other, Workload) or hash(self) != hash(other):
+            return False
+        mine, others = self._columns, other._columns
+        return len(mine) == len(others) and all(map(np.array_equal, mine, others))
 
     @functools.cached_property
     def _hash(self) -> int:
         some = slice(None, None, max(len(self) // 256, 1))  # equal workloads agree anywhere
-        return hash((len(self), self.arrival[some].tobytes(), self.model[some].tobytes()))
+        return hash((len(self), *(column[some].tobytes() for column in self._columns)))
 
     def __hash__(self) -> int:
         return self._hash
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        both = self.arrival, self.model
+        return both if self.work is None else (*both, self.work)
 
     @property
     def arrival_s(self) -> NDArray[np.float64]:
@@ -215,14 +246,15 @@ class Workload:
 
     def part(self, begin: int, end: int) -> Workload:
         """The requests [begin, end)."""
-        if (begin, end) == (0, len(self)):
-            return self
-        return Workload(self.arrival[begin:end], self.model[begin:end])
+        return self if (begin, end) == (0, len(self)) else self._take(slice(begin, end))
 
     def of_models(self, models: Sequence[int] | NDArray[np.integer]) -> Workload:
         """The requests of some models."""
         kept = np.isin(self.model, models)
-        return self if kept.all() else Workload(self.arrival[kept], self.model[kept])
+        return self if kept.all() else self._take(kept)
+
+    def _take(self, which: slice | NDArray) -> Workload:
+        return Workload(*(column[which] for column in self._columns))
 
     def warmup_cut(self, warmup_s: float) -> tuple[int, int]:
         """The half-open range of requests left when the warm-up is trimmed.
@@ -241,6 +273,20 @@ class Workload:
                 f"spanning {span_s:.6g} s; use a longer workload"
             )
         return cut, n - cut
+
+
+def work_to_fixed(work: ArrayLike) -> NDArray[np.int32]:
+    """Work as a share of what the profile says, float64 [request], to fixed point: int32.
+
+    Rounded to the nearest 1 / `ONE_WORK`, and to no less than that. Raises ValueError for work that
+    is not > 0 and below 32768.
+    """
+    ratio = np.asarray(work, np.float64)
+    outside = ~((ratio > 0) & (ratio < WORK_LIMIT))
+    if outside.any():
+        bad = ratio[outside].flat[0]
+        raise ValueError(f"work must be > 0 and < {WORK_LIMIT:g}, found {bad:g}")
+    return np.clip(np.rint(ratio * ONE_WORK), 1, MOST_WORK).astype(np.int32)
 
 
 def arrivals_to_ticks(arrival_s: ArrayLike) -> NDArray[np.int64]:

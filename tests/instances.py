@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -86,13 +87,16 @@ class Instance(NamedTuple):
         requests = self.workload.arrival, self.workload.model, slo
         if rules.batching == "off":
             segments = self.schedule(self.groups)
-            return reference.simulate(*requests, segments, overhead, rules.dispatch)
+            return reference.simulate(
+                *requests, segments, overhead, rules.dispatch, work=self.workload.work
+            )
         return reference_batching.simulate(
             *requests,
             self.schedule(self.batch_groups),
             overhead,
             batching=rules.batching,
             max_batch=rules.max_batch,
+            work=self.workload.work,
         )
 
     def schedule(self, groups: Callable[[Placement], Any]) -> list[tuple[int, Any]]:
@@ -172,6 +176,16 @@ def problems(draw, dispatches=("earliest_free",)) -> Problem:
         )
     )
     return Problem(models, Cluster(num_devices=64), profile, rules)
+
+
+@st.composite
+def worked(draw, instances: st.SearchStrategy[Instance]) -> Instance:
+    """The instances, with work of its own for each request: equal, none to speak of, a lot."""
+    instance = draw(instances)
+    size = len(instance.workload)
+    works = st.sampled_from((1, 2**15, 2**16 - 1, 2**16, 2**16 + 1, 3 * 2**16, 40 * 2**16))
+    work = np.array(draw(st.lists(works, min_size=size, max_size=size)), np.int32)
+    return instance._replace(workload=dataclasses.replace(instance.workload, work=work))
 
 
 @st.composite

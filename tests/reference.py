@@ -49,6 +49,11 @@ def run_stages(t: int, stages: Sequence[int], clock: Sequence[int]) -> list[int]
     return ends
 
 
+def worked(stages: Sequence[int], work: int) -> list[int]:
+    """What the stages take of a request whose work is `work / 2^16` times the profile's."""
+    return [(length * int(work) + 2**15) >> 16 for length in stages]
+
+
 def serving_segment(arrival: Sequence[int], starts: Sequence[int]) -> list[int]:
     """Which segment serves each request: the next one takes over when `its start < arrival`.
 
@@ -83,6 +88,7 @@ def simulate(
     request_overhead: int = REQUEST_OVERHEAD,
     dispatch: str = "earliest_free",
     seed: int = 0,
+    work: Sequence[int] | None = None,
 ) -> Outcome:
     """Serve the requests in order of arrival, first come first served in each group.
 
@@ -95,6 +101,7 @@ def simulate(
     would take; `shortest_queue`: the host with the fewest accepted requests whose last stage ends
     after the arrival, of these the one that `earliest_free` would take.
 
+    Its stages take what the group says, times its own work / 2^16 if `work` [request] is given.
     There it runs through the stages as each becomes free and finishes `request_overhead` after the
     last one. It is accepted iff `finish - arrival <= slo`; only then do the group's clocks move.
     A change of segment sets all clocks and turns back to 0.
@@ -113,7 +120,8 @@ def simulate(
             outcomes.append((t, False, -1, t))
             continue
 
-        ends = {g: run_stages(t, groups[g][m], clock[g]) for g in hosts}
+        own = 2**16 if work is None else work[i]
+        ends = {g: run_stages(t, worked(groups[g][m], own), clock[g]) for g in hosts}
         if dispatch == "earliest_free":
             _, g = min((clock[g][-1], g) for g in hosts)
         elif dispatch == "earliest_finish":
@@ -152,6 +160,7 @@ def miss_reasons(
     segments: Schedule,
     outcome: Outcome,
     request_overhead: int = REQUEST_OVERHEAD,
+    work: Sequence[int] | None = None,
 ) -> list[str]:
     """Why each request missed, "" where it did not, by serving it once more in other worlds.
 
@@ -159,34 +168,36 @@ def miss_reasons(
     it was sent to; does it make it there behind what that host had served of its own model only.
     """
 
-    def in_time(t: int, m: int, group: Group, before: Sequence[int]) -> bool:
+    works = [2**16] * len(arrival) if work is None else work
+
+    def in_time(i: int, group: Group, before: Sequence[int]) -> bool:
+        t, m = arrival[i], model[i]
         clock = [0] * len(group[m])
-        for earlier in before:
-            clock = run_stages(earlier, group[m], clock)
-        return run_stages(t, group[m], clock)[-1] + request_overhead - t <= slo[m]
+        for j in before:
+            clock = run_stages(arrival[j], worked(group[m], works[j]), clock)
+        ends = run_stages(t, worked(group[m], works[i]), clock)
+        return ends[-1] + request_overhead - t <= slo[m]
 
     reasons = []
     serving = serving_segment(arrival, [start for start, _ in segments])
-    for i, (t, m, g, segment) in enumerate(
-        zip(arrival, model, outcome.group, serving, strict=True)
-    ):
+    for i, (m, g, segment) in enumerate(zip(model, outcome.group, serving, strict=True)):
         groups = segments[segment][1]
         hosts = [group for group in groups if m in group]
         if outcome.good[i]:
             reasons.append("")
         elif not hosts:
             reasons.append("NO_REPLICA")
-        elif not any(in_time(t, m, group, []) for group in hosts):
+        elif not any(in_time(i, group, []) for group in hosts):
             reasons.append("SLO_TOO_SHORT")
-        elif not in_time(t, m, groups[g], []):
+        elif not in_time(i, groups[g], []):
             reasons.append("UNFIT_GROUP")
         else:
             own = [
-                arrival[j]
+                j
                 for j in range(i)
                 if (model[j], outcome.group[j], serving[j]) == (m, g, segment) and outcome.good[j]
             ]
-            behind_own = not in_time(t, m, groups[g], own)
+            behind_own = not in_time(i, groups[g], own)
             reasons.append("BEHIND_OWN" if behind_own else "BEHIND_OTHER")
     return reasons
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reference import REQUEST_OVERHEAD, Outcome, run_stages, serving_segment
+from reference import REQUEST_OVERHEAD, Outcome, run_stages, serving_segment, worked
 
 Group = Mapping[int, Mapping[int, Sequence[int]]]
 
@@ -33,9 +33,11 @@ class _Segment:
         max_batch: int,
         offset: int,
         late: int,
+        work: Sequence[int],
     ) -> None:
         self.groups, self.slo, self.max_batch = groups, slo, max_batch
         self.offset, self.late, self.overhead = offset, late, offset + late
+        self.work = work
         self.clock = [[0] * len(next(iter(g.values()), {1: ()})[1]) for g in groups]
         self.queue: list[deque[tuple[int, int]]] = [deque() for _ in slo]  # (arrival, request)
         self.fate: dict[int, tuple[int, bool, int, int]] = {}
@@ -48,9 +50,14 @@ class _Segment:
         waiting = [(self.queue[m][0][0], m) for m in self.groups[g] if self.queue[m]]
         return min(waiting)[1] if waiting else None
 
+    def stages(self, m: int, g: int, batch: int) -> list[int]:
+        """What so many requests from the head of model m's queue take: the largest work counts."""
+        most = max(self.work[i] for _, i in itertools.islice(self.queue[m], batch))
+        return worked(self.groups[g][m][batch], most)
+
     def in_time(self, now: int, m: int, g: int, batch: int) -> bool:
         """Whether the first request that waits for model m, in such a batch, meets its deadline."""
-        end = run_stages(now, self.groups[g][m][batch], self.clock[g])[-1]
+        end = run_stages(now, self.stages(m, g, batch), self.clock[g])[-1]
         return end + self.overhead - self.queue[m][0][0] <= self.slo[m]
 
     def serve(self, now: int, m: int, g: int) -> bool:
@@ -64,7 +71,7 @@ class _Segment:
         while 2 * size <= min(self.max_batch, len(queue)) and self.in_time(now, m, g, 2 * size):
             size *= 2
         start = max(now + self.offset, self.clock[g][0])
-        ends = run_stages(now + self.offset, self.groups[g][m][size], self.clock[g])
+        ends = run_stages(now + self.offset, self.stages(m, g, size), self.clock[g])
         self.clock[g] = ends
         for _ in range(size):
             _, i = queue.popleft()
@@ -146,8 +153,11 @@ def simulate(
     *,
     batching: str = "published",
     max_batch: int = 16,
+    work: Sequence[int] | None = None,
 ) -> Outcome:
     """Serve the requests in batches of at most `max_batch`. Segments do not touch each other.
+
+    Of a batch the largest work counts, see `reference.simulate`.
 
     To *serve* a model on a group at a time: a request at the head of its queue that would miss its
     deadline even alone is rejected, and counts for the group, which goes on. The batch is doubled
@@ -170,10 +180,11 @@ def simulate(
     """
     serving = serving_segment(arrival, [start for start, _ in segments])
     offset, late = (request_overhead, 0) if batching == "published" else (0, request_overhead)
+    works = [2**16] * len(arrival) if work is None else work
     fates = {i: (int(t), False, -1, int(t)) for i, t in enumerate(arrival)}
     requests = zip(map(int, arrival), range(len(arrival)), map(int, model), strict=True)
     for number, members in itertools.groupby(requests, key=lambda request: serving[request[1]]):
-        segment = _Segment(segments[number][1], slo, max_batch, offset, late)
+        segment = _Segment(segments[number][1], slo, max_batch, offset, late, works)
         RULES[batching](segment, list(members))
         fates |= segment.fate
     finish, good, group, start = zip(*fates.values(), strict=True) if fates else ((), (), (), ())
@@ -194,6 +205,7 @@ def miss_reasons(
     request_overhead: int = REQUEST_OVERHEAD,
     *,
     batching: str,
+    work: Sequence[int] | None = None,
 ) -> list[str]:
     """Why each request missed, "" where it did not: the questions of `reference.miss_reasons`.
 
@@ -201,6 +213,7 @@ def miss_reasons(
     it. They are what finished at once there; each runs from when all of it had come.
     """
     offset = request_overhead if batching == "published" else 0
+    works = [2**16] * len(arrival) if work is None else work
     serving = serving_segment(arrival, [start for start, _ in segments])
 
     def in_time(i: int, group: Group, before: Sequence[Sequence[int]]) -> bool:
@@ -208,8 +221,11 @@ def miss_reasons(
         clock = [0] * len(group[m][1])
         for batch in before:
             ready = max(int(arrival[j]) for j in batch) + offset
-            clock = run_stages(ready, group[m][len(batch)], clock)
-        return run_stages(t, group[m][1], clock)[-1] + request_overhead - t <= slo[m]
+            stages = worked(group[m][len(batch)], max(works[j] for j in batch))
+            clock = run_stages(ready, stages, clock)
+        return (
+            run_stages(t, worked(group[m][1], works[i]), clock)[-1] + request_overhead - t <= slo[m]
+        )
 
     reasons = []
     for i, (m, g, segment) in enumerate(zip(model, outcome.group, serving, strict=True)):

@@ -54,6 +54,9 @@ def test_workloads_are_equal_iff_all_requests_are():
     other = model.copy()
     other[1234] += 1
     assert one != Workload(arrival, other) and one != "something else"
+    work = np.full(5000, 65536)
+    worked, changed = Workload(arrival, model, work), Workload(arrival, model, work + (model == 6))
+    assert one != worked != changed and worked == Workload(arrival, model, work.copy())
 
 
 def test_parts_of_a_workload():
@@ -61,3 +64,19 @@ def test_parts_of_a_workload():
     assert whole.part(0, 6) is whole and whole.of_models((-1, 0, 1, 2)) is whole
     assert whole.part(2, 4) == Workload(np.array([2, 3]), np.array([-1, 1]))
     assert whole.of_models((2, 1)) == Workload(np.array([1, 3, 5]), np.array([1, 1, 2]))
+    worked = Workload(whole.arrival, whole.model, np.arange(6) + 1)
+    assert worked.part(2, 4).work.tolist() == [3, 4]
+    assert worked.of_models((2, 1)).work.tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, 32768])
+def test_work_is_positive_and_finite(bad: float):
+    with pytest.raises(ValueError, match="work must be > 0 and < 32768, found"):
+        Workload.from_seconds([0, 1], [0, 0], [1, bad])
+    assert Workload.from_seconds([0, 1], [0, 0], [1e-9, 32767.9999]).work.tolist() == [1, 2**31 - 7]
+
+
+@pytest.mark.parametrize("work", [[1, 0], [1, -1], [1, 2**31], [1.5, 1.0], [1]])
+def test_fixed_point_work_is_whole_numbers(work: list):
+    with pytest.raises(ValueError, match="work must be"):
+        Workload(np.arange(2), np.zeros(2), np.array(work))

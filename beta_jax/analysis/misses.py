@@ -41,11 +41,12 @@ from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import (
     Outcome,
-    idle_ticks,
     request_overhead_ticks,
     segments,
     slo_ticks,
+    worked_ticks,
 )
+from beta_jax.types import Workload
 
 IN_TIME = -1
 """In place of a reason, for requests that did not miss."""
@@ -90,8 +91,7 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
         reason[lo:hi] = _of_segment(
             problem,
             static,
-            workload.arrival[lo:hi],
-            workload.model[lo:hi],
+            workload.part(lo, hi),
             outcome.good[lo:hi],
             outcome.group[lo:hi],
             outcome.finish[lo:hi],
@@ -106,8 +106,7 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
 def _of_segment(
     problem: Problem,
     placement: Placement,
-    arrival: NDArray[np.int64],
-    model: NDArray[np.int32],
+    workload: Workload,
     good: NDArray[np.bool_],
     group: NDArray[np.int32],
     finish: NDArray[np.int64],
@@ -115,11 +114,17 @@ def _of_segment(
     """The reasons of the requests that one placement serves; all arrays are [request]."""
     deadline, overhead = slo_ticks(problem), request_overhead_ticks(problem.rules)
     overhead_before = overhead if problem.rules.batching == "published" else 0
-    fits = np.zeros((len(problem.models), len(placement.groups)), np.bool_)
-    idle = idle_ticks(problem, [group.config for group in placement.groups])
-    for index, hosting in enumerate(placement.groups):
-        hosted_here = list(hosting.models)
-        fits[hosted_here, index] = idle[hosted_here, index] <= deadline[hosted_here]
+    arrival, model = workload.arrival, workload.model
+
+    def alone(requests: NDArray[np.int64], hosted: int, index: int) -> NDArray[np.int64]:
+        """Stage latencies of requests of a model, one by one in a group, [request, stage]."""
+        ticks = batch_ticks(problem, hosted, placement.groups[index].config)[0]
+        work = None if workload.work is None else workload.work[requests, None]
+        return np.broadcast_to(worked_ticks(ticks, work), (len(requests), len(ticks)))
+
+    def fit(requests: NDArray[np.int64], hosted: int, index: int) -> NDArray[np.bool_]:
+        """Which of them the group would serve in time, if it were idle."""
+        return alone(requests, hosted, index).sum(1) + overhead <= deadline[hosted]
 
     reason = np.full(len(arrival), IN_TIME, np.int8)
     reason[~good & (group < 0)] = MissReason.NO_REPLICA
@@ -133,18 +138,21 @@ def _of_segment(
         index, hosted = divmod(int(which), len(problem.models))
         here = sent[first : first + count]
         accepted, missed = here[good[here]], here[~good[here]]
-        if not fits[hosted].any():
-            reason[missed] = MissReason.SLO_TOO_SHORT
-        elif not fits[hosted, index]:
-            reason[missed] = MissReason.UNFIT_GROUP
-        elif len(missed):
-            batches = find_batches(finish[accepted], problem.rules.max_batch)
-            last = accepted[batches.last]
-            ticks = batch_ticks(problem, hosted, placement.groups[index].config)
-            _, end = run_stages(arrival[last] + overhead_before, ticks[batches.doublings])
-            time = _finish_behind(end, np.searchsorted(last, missed), arrival[missed], ticks[0])
-            behind_own = time + overhead - arrival[missed] > deadline[hosted]
-            reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
+        if not len(missed):
+            continue
+        batches = find_batches(finish[accepted], problem.rules)
+        last = accepted[batches.last]
+        ticks = batch_ticks(problem, hosted, placement.groups[index].config)[batches.doublings]
+        own = batches.worked(ticks, accepted, workload)
+        _, end = run_stages(arrival[last] + overhead_before, own)
+        in_front, costs = np.searchsorted(last, missed), alone(missed, hosted, index)
+        time = _finish_behind(end, in_front, arrival[missed], costs)
+        behind_own = time + overhead - arrival[missed] > deadline[hosted]
+        reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
+        reason[missed[~fit(missed, hosted, index)]] = MissReason.UNFIT_GROUP
+        hosts = [g for g, other in enumerate(placement.groups) if hosted in other.models]
+        fits_some = np.any([fit(missed, hosted, g) for g in hosts], axis=0)
+        reason[missed[~fits_some]] = MissReason.SLO_TOO_SHORT
     return reason
 
 
@@ -157,9 +165,9 @@ def _finish_behind(
     """When the last stage would be done with each of some requests, int64 ticks [request].
 
     end: [batch, stage]. earlier: [request], how many batches come first. time: [request], from when
-    on it could be served. cost: [stage].
+    on it could be served. cost: [request, stage].
     """
-    clock = np.concatenate([np.full((1, len(cost)), np.iinfo(np.int64).min), end])[earlier]
-    for free, latency in zip(clock.T, cost, strict=True):
+    clock = np.concatenate([np.full((1, end.shape[1]), np.iinfo(np.int64).min), end])[earlier]
+    for free, latency in zip(clock.T, cost.T, strict=True):
         time = np.maximum(time, free) + latency
     return time

@@ -9,6 +9,8 @@ A stage's recurrence is a running maximum, `end[i] = S[i] + max over j <= i of (
 with S the summed latencies (Lindley 1952), so that it needs no loop over batches, and in integers
 nothing is rounded.
 
+A stage takes as long as the profile says times the request's own work, of a batch its largest.
+
 Without batching every request is a batch. With it (section 6.5), requests that a group finishes at
 once are one, as stages take time. By the strict rules it begins as soon as its last request is
 there and the first stage is free. By the published ones nobody knows when a batch began: it may
@@ -29,11 +31,17 @@ from numpy.typing import NDArray
 
 from beta_jax.placement.placement import Group, Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.simulator.engine import Outcome, request_overhead_ticks, segments, stage_ticks
+from beta_jax.simulator.engine import (
+    Outcome,
+    request_overhead_ticks,
+    segments,
+    stage_ticks,
+    worked_ticks,
+)
 from beta_jax.traits import Trait
-from beta_jax.types import BATCH_SIZES, ParallelConfig
+from beta_jax.types import BATCH_SIZES, ParallelConfig, Rules, Workload
 
-RELIES_ON = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
+RELIES_ON = Trait.AT_ARRIVAL | Trait.ONE_BY_ONE
 FOREIGN = "the outcome is not of this problem and placement"
 Ticks = NDArray[np.int64]
 
@@ -67,6 +75,17 @@ class Batches(NamedTuple):
     last: NDArray[np.int64]
     doublings: NDArray[np.int64]
 
+    def worked(self, cost: Ticks, requests: NDArray[np.int64], workload: Workload) -> Ticks:
+        """Stage latencies, int64 ticks [batch, stage], with the largest work of each batch.
+
+        requests: those that were served, as indices of the workload.
+        """
+        if workload.work is None:
+            return cost
+        most = np.zeros(len(self.last), np.int64)
+        np.maximum.at(most, self.of, workload.work[requests])
+        return worked_ticks(cost, most[:, None])
+
 
 def services(
     problem: Problem, placement: Placement | Schedule, outcome: Outcome
@@ -88,13 +107,14 @@ def services(
             requests = served[outcome.group[served] == position]
             if not np.isin(model[requests], group.models).all():
                 raise ValueError(f"group {position} served models that it does not host")
-            batches = find_batches(outcome.finish[requests], rules.max_batch)
+            batches = find_batches(outcome.finish[requests], rules)
             last = requests[batches.last]
             cost = np.zeros((len(problem.models), len(BATCH_SIZES), group.config.pp), np.int64)
             for hosted in group.models:
                 ticks = batch_ticks(problem, hosted, group.config)
                 cost[hosted, : len(ticks)] = ticks
-            own, finish = cost[model[last], batches.doublings], outcome.finish[last]
+            own = batches.worked(cost[model[last], batches.doublings], requests, outcome.workload)
+            finish = outcome.finish[last]
             if backwards:
                 begin, end = run_stages_backwards(finish, own)
             else:
@@ -105,14 +125,17 @@ def services(
             yield Service(segment, position, group, requests, batches.of, begin, end)
 
 
-def find_batches(finish: Ticks, max_batch: int) -> Batches:
+def find_batches(finish: Ticks, rules: Rules) -> Batches:
     """The batches of requests that a group served, by their finishes, int64 ticks [request].
 
     Raises ValueError where that many cannot have been served together.
     """
+    if not rules.batches:
+        each = np.arange(len(finish))
+        return Batches(each, each, np.zeros_like(each))
     _, of, size = np.unique(finish, return_inverse=True, return_counts=True)
     doublings = np.searchsorted(BATCH_SIZES, size)
-    if (size > max_batch).any() or (size != 1 << doublings).any():
+    if (size > rules.max_batch).any() or (size != 1 << doublings).any():
         raise ValueError(FOREIGN)
     return Batches(of, np.argsort(of, kind="stable")[np.cumsum(size) - 1], doublings)
 
@@ -143,5 +166,5 @@ def run_stages_backwards(finish: Ticks, cost: Ticks) -> tuple[Ticks, Ticks]:
 
 def require_retraceable(problem: Problem) -> None:
     """Raise ValueError unless stages serve one batch after the other, in order of service."""
-    if not problem.rules.batches and RELIES_ON not in problem.rules.traits:
+    if not problem.rules.batches and RELIES_ON not in problem.rules.traits():
         raise ValueError(f"what stages did cannot be retraced under {problem.rules}")

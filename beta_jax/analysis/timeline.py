@@ -23,7 +23,7 @@ from beta_jax.analysis.stage_times import services
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import Outcome, segments
-from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED
+from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, UNREGISTERED, Workload
 
 Event = dict[str, Any]
 NOWHERE = 1
@@ -100,6 +100,7 @@ def _events(
                         "request": request,
                         "arrival_s": int(workload.arrival[request]) / TICKS_PER_SECOND,
                         **({"together_with": others} if others else {}),
+                        **_work(workload, [request, *others]),
                     },
                 }
     reason = miss_reasons(problem, placement, outcome).reason
@@ -115,6 +116,11 @@ def _events(
                 "tid": REJECTED,
                 "args": {"request": int(request), "missed": MissReason(reason[request]).name},
             }
+
+
+def _work(workload: Workload, batch: list[int]) -> dict[str, float]:
+    """How much more than the profile says a batch takes, if its requests have their own work."""
+    return {} if workload.work is None else {"work": int(workload.work[batch].max()) / ONE_WORK}
 
 
 def _names(process: int, title: str, num_stages: int = 0) -> Iterator[Event]:

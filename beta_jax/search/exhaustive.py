@@ -69,7 +69,7 @@ def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
     """All lists of groups that the devices suffice for, [list, place]; `len(options)` is none."""
     size = np.array([group.config.num_devices for group in options], np.int64)
     share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
-    local = Trait.LOCAL in problem.rules.traits
+    local = Trait.LOCAL in problem.rules.traits()
     may_follow = share | (not local) | (np.arange(len(options))[:, None] <= np.arange(len(options)))
     lists = [np.arange(len(options))[:, None]]  # by their number of groups
     while len(lists[-1]):

@@ -14,6 +14,7 @@ from beta_jax.simulator.lanes import (
     Lane,
     SimulationError,
     padded_size,
+    relative_work,
     require_representable,
 )
 from beta_jax.simulator.layout import BlockShape, Kernel
@@ -64,7 +65,7 @@ def pack_batches(
         arrays["deadline"][:-1, column] = slo_ticks(lane.problem)
         arrays["max_batch"][column] = lane.problem.rules.max_batch
     block = block._replace(**arrays)
-    _check_range(block, len(first.workload))
+    _check_range(block, first.workload)
     return shape, block, configs
 
 
@@ -109,13 +110,13 @@ def pack_batch_frame(
         "request_overhead": np.int64(request_overhead_ticks(problem.rules)),
     }
     block = BatchBlock(**arrays)
-    _check_range(block, len(workload))
+    _check_range(block, workload)
     rules = problem.rules
     shape = BlockShape(Kernel.BATCHING, rules.rule, num_clocks, 0, batching=rules.batching)
     return shape, block
 
 
-def _queues(workload: Workload, num_models: int, counted: tuple[int, int]) -> dict[str, np.ndarray]:
+def _queues(workload: Workload, num_models: int, counted: tuple[int, int]) -> dict[str, Any]:
     """The requests in order of arrival, and in order of (model, arrival): in *places*."""
     n, rows = len(workload), num_models + 1
     size = padded_size(n + 1, 1024, factor=4)
@@ -141,20 +142,32 @@ def _queues(workload: Workload, num_models: int, counted: tuple[int, int]) -> di
         "first": first,
         "count_from": count_from,
         "count_to": count_to,
+        "most_work": None if workload.work is None else _most_work(padded(workload.work[order], 1)),
     }
 
 
-def _check_range(block: BatchBlock, num_requests: int) -> None:
+def _most_work(work: np.ndarray) -> np.ndarray:
+    """Of the requests from each place on, as many as make a batch, the largest: [place, size]."""
+    most = [work]
+    for size in BATCH_SIZES[:-1]:  # twice as many: those, and as many behind them
+        behind = np.append(most[-1][size:], np.full(size, 1, np.int32))
+        most.append(np.maximum(most[-1], behind))
+    return np.stack(most, axis=1)
+
+
+def _check_range(block: BatchBlock, workload: Workload) -> None:
     """No clock passes the last arrival plus the longest deadline and the overhead, by which the
     published rules check for less than they do, or plus all the work there is, batch by batch."""
     arrays = [np.asarray(array) for array in (block.arrival, block.deadline, block.latency)]
     arrival, deadline, latency = arrays
     overhead = float(block.request_overhead)
-    work = float(latency.sum(-1).max()) + overhead
-    backlog = min(float(deadline.max()) + overhead, num_requests * work)
+    own = relative_work(latency, workload.work, len(workload))
+    most = 1.0 if own is None else own.max(initial=0.0)
+    work = float(latency.sum(-1).max()) * most + overhead
+    backlog = min(float(deadline.max()) + overhead, len(workload) * work)
     rows, groups, _ = block.hosted.shape
     bits = max(rows - 1, groups).bit_length()
-    latest = float(arrival[:num_requests].max(initial=0)) + backlog + work
+    latest = float(arrival[: len(workload)].max(initial=0)) + backlog + work
     if latest * 2**bits >= NEVER:
         raise SimulationError(
             f"times up to {latest / TICKS_PER_SECOND:.3g} s with {groups} groups and {rows - 1} "

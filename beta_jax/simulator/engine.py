@@ -38,7 +38,13 @@ from beta_jax.simulator.packing import (
     require_room,
 )
 from beta_jax.simulator.results import Outcome, join_requests
-from beta_jax.simulator.ticks import idle_ticks, request_overhead_ticks, slo_ticks, stage_ticks
+from beta_jax.simulator.ticks import (
+    idle_ticks,
+    request_overhead_ticks,
+    slo_ticks,
+    stage_ticks,
+    worked_ticks,
+)
 from beta_jax.types import ParallelConfig, Workload
 
 __all__ = [
@@ -69,6 +75,7 @@ __all__ = [
     "simulate_lanes",
     "slo_ticks",
     "stage_ticks",
+    "worked_ticks",
 ]
 
 REQUEST_OUTPUT_BYTES = 2**28

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.layout import MAX_GROUPS, MAX_STAGES
 from beta_jax.traits import Trait
-from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
+from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, ParallelConfig, Workload
 
 
 class SimulationError(ValueError):
@@ -43,16 +44,18 @@ class Lane:
     def num_clocks(self) -> int:
         """Clocks per group: its stages, or 1 where that is exact.
 
-        That is where a group's models are of one type, and where one request follows the other.
+        That is where groups have one stage, or where all that one hosts takes equally long: models
+        of one type, and no request with work of its own.
         """
         if self.problem.rules.batches:
             return padded_size(max((config.pp for config in self.configs), default=1), 1)
         types = [model.type for model in self.problem.models]
+        by_model = Trait.WORK_BY_MODEL in self.problem.rules.traits(self.workload)
         mixed = (
-            config.pp > 1 and len({types[m] for m in models}) > 1
+            config.pp > 1 and (not by_model or len({types[m] for m in models}) > 1)
             for config, models in zip(self.configs, self.may_host, strict=True)
         )
-        if Trait.AT_ARRIVAL | Trait.WORK_BY_MODEL not in self.problem.rules.traits or any(mixed):
+        if any(mixed):
             return padded_size(max(config.pp for config in self.configs), 2)
         return 1
 
@@ -104,6 +107,26 @@ def require_representable(
             f"the workload has requests of model {workload.model.max()}, "
             f"the problem {len(problem.models)} models"
         )
+
+
+def relative_work(
+    latency: NDArray[np.int64], work: ArrayLike | None, num_requests: int
+) -> NDArray[np.float64] | None:
+    """The work of the requests that are real as a share of what the profile says, [request].
+
+    None where none has its own. Raises SimulationError if stages of these latencies, in ticks,
+    could take longer with it than kernels can compute.
+    """
+    if work is None:
+        return None
+    ratio = np.asarray(work)[:num_requests] / ONE_WORK
+    longest, most = float(latency.max(initial=0)), ratio.max(initial=0.0)
+    if longest * most * ONE_WORK >= 2**62:
+        raise SimulationError(
+            f"stages of {longest / TICKS_PER_SECOND:.3g} s and work up to {most:.6g} do not fit "
+            "64-bit integers; use a profile of larger requests, and less work for each"
+        )
+    return ratio
 
 
 def make_simulations(

@@ -66,6 +66,7 @@ class Block(NamedTuple):
     model_type: Array  # int32 [models + 1], row of `latency`
     latency: Array  # int64 [type, config, stage] ticks; with one clock [.., 2]: total, bottleneck
     request_overhead: Array  # int64 [] ticks
+    work: Array | None = None  # int32 [request] `Workload.work`, if requests have their own; padded
 
 
 class Counts(NamedTuple):

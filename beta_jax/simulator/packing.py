@@ -16,6 +16,7 @@ from beta_jax.simulator.lanes import (
     Lane,
     SimulationError,
     padded_size,
+    relative_work,
     require_representable,
 )
 from beta_jax.simulator.layout import (
@@ -25,8 +26,8 @@ from beta_jax.simulator.layout import (
     Counts,
     Kernel,
 )
-from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks
-from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, ParallelConfig, Workload
+from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks, worked_ticks
+from beta_jax.types import MOST_WORK, NO_DEADLINE, TICKS_PER_SECOND, ParallelConfig, Workload
 
 CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
@@ -100,7 +101,7 @@ def pack_block(
         most = int(hosted[..., 0].sum(1).max())
         shape = shape._replace(num_hosts=num_hosts_padded(most, first.num_groups))
     problems = [lane.problem for lane in lanes]
-    shape = shape._replace(queue=_queue(shape, problems, configs, len(first.workload)))
+    shape = shape._replace(queue=_queue(shape, problems, configs, first.workload))
     arrays: dict[str, Any] = {
         "hosted": hosted,
         "config": config,
@@ -141,6 +142,10 @@ def pack_frame(
     arrival[: len(workload)] = workload.arrival - workload.arrival[:1]
     model = np.zeros(len(arrival), np.int32)
     model[: len(workload)] = np.where(workload.model < 0, num_models, workload.model)
+    work = None
+    if workload.work is not None:
+        work = np.ones(len(arrival), np.int32)
+        work[: len(workload)] = workload.work
     deadline = np.append(slo_ticks(problem), 0)
     arrays: dict[str, Any] = {
         "arrival": arrival,
@@ -155,9 +160,10 @@ def pack_frame(
         "model_type": np.array([types.index(m.type) for m in problem.models] + [0], np.int32),
         "latency": latency,
         "request_overhead": np.int64(request_overhead_ticks(problem.rules)),
+        "work": work,
     }
     shape, block = BlockShape(kernel, problem.rules.rule, num_clocks, config_bits), Block(**arrays)
-    shape = shape._replace(queue=_queue(shape, [problem], configs, len(workload)))
+    shape = shape._replace(queue=_queue(shape, [problem], configs, workload))
     _check_range(shape, block)
     return shape, block
 
@@ -172,9 +178,12 @@ def require_room(shape: BlockShape, counts: Counts) -> None:
 
 
 def _queue(
-    shape: BlockShape, problems: Sequence[Problem], configs: Sequence[ParallelConfig], most: int
+    shape: BlockShape,
+    problems: Sequence[Problem],
+    configs: Sequence[ParallelConfig],
+    workload: Workload,
 ) -> int:
-    """`BlockShape.queue` of at most so many requests: none that may be unfinished is forgotten.
+    """`BlockShape.queue`: none of the workload's requests that may be unfinished is forgotten.
 
     Those of a group end within the longest SLO from now, one last stage apart at least, and one
     bottleneck where one clock is enough (those of different types may overlap).
@@ -187,9 +196,11 @@ def _queue(
         (int(own.max() if shape.num_clocks == 1 else own[-1]) for own in ticks if len(own)),
         default=0,
     )
+    if workload.work is not None:
+        apart = worked_ticks(apart, int(workload.work.min(initial=MOST_WORK)))
     longest = max(int(slo_ticks(problem).max(initial=0)) for problem in problems)
     bounded = longest < NO_DEADLINE and apart > 0
-    most = min(most, -(-longest // apart) if bounded else shape.rule.max_unfinished)
+    most = min(len(workload), -(-longest // apart) if bounded else shape.rule.max_unfinished)
     return padded_size(most, 4, factor=4)
 
 
@@ -197,12 +208,15 @@ def _check_range(shape: BlockShape, block: Block) -> None:
     """No clock passes the last arrival plus the longest deadline, or plus all the work there is."""
     latency, num_groups = np.asarray(block.latency), block.config.shape[0]
     totals = latency[..., 0] if shape.num_clocks == 1 else latency.sum(2)
-    work = totals.max(1).astype(np.float64)  # [type], at the slowest configuration
-    asked = np.bincount(block.model[: block.num_requests], minlength=len(block.model_type))
-    all_work = float(asked @ work[block.model_type])
+    longest = totals.max(1).astype(np.float64)  # [type], at the slowest configuration
+    own = relative_work(latency, block.work, int(block.num_requests))
+    model = block.model[: block.num_requests]
+    asked = np.bincount(model, own, minlength=len(block.model_type))
+    all_work = float(asked @ longest[block.model_type])
     backlog = min(float(np.asarray(block.deadline[:-1]).max(initial=0)), all_work)
     bits = shape.config_bits + (num_groups - 1).bit_length()
-    latest = float(np.asarray(block.arrival).max(initial=0)) + backlog + work.max(initial=0.0)
+    one = longest.max(initial=0.0) * (1.0 if own is None else own.max(initial=0.0))
+    latest = float(np.asarray(block.arrival).max(initial=0)) + backlog + one
     if latest * 2**bits >= UNHOSTED:
         raise SimulationError(
             f"times up to {latest / TICKS_PER_SECOND:.3g} s with {num_groups} groups do not fit "

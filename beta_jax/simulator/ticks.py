@@ -6,6 +6,7 @@ See `types.durations_to_ticks` for how durations are rounded, as published.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from beta_jax.placement.problem import Problem
 from beta_jax.types import (
     NO_DEADLINE,
+    ONE_WORK,
     TICKS_PER_SECOND,
     ParallelConfig,
     Rules,
@@ -20,6 +22,7 @@ from beta_jax.types import (
 )
 
 Ticks = NDArray[np.int64]
+WORK_BITS = ONE_WORK.bit_length() - 1
 
 
 def request_overhead_ticks(rules: Rules) -> int:
@@ -42,6 +45,14 @@ def stage_ticks(problem: Problem, kind: str, config: ParallelConfig, batch: int 
         return np.zeros(0, np.int64)
     factor = 1 + problem.rules.stage_overhead * config.pp
     return durations_to_ticks(problem.profile.stage_latency_s(kind, config, batch) * factor)
+
+
+def worked_ticks(ticks: Any, work: Any) -> Any:
+    """Stage latencies of requests of such `Workload.work`, int64: to the nearest tick, half up.
+
+    Of any arrays that broadcast. None stands for the work that the latencies are of.
+    """
+    return ticks if work is None else (ticks * work + ONE_WORK // 2) >> WORK_BITS
 
 
 def idle_ticks(problem: Problem, configs: Sequence[ParallelConfig]) -> Ticks:

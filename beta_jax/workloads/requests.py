@@ -1,4 +1,4 @@
-"""Files of requests: CSV with a time and a model in each row."""
+"""Files of requests: CSV with a time and a model in each row, and work of its own, if it has."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND, UNREGISTERED, Workload
+from beta_jax.types import (
+    NO_DEADLINE,
+    ONE_WORK,
+    TICKS_PER_SECOND,
+    UNREGISTERED,
+    WORK_LIMIT,
+    Workload,
+)
 
-COLUMNS = ("arrival_s", "model")
+COLUMNS, WORK = ("arrival_s", "model"), "work"
 LATEST_S = float(NO_DEADLINE) / TICKS_PER_SECOND
 
 
@@ -22,17 +29,21 @@ class WorkloadError(ValueError):
 def read_requests(path: str | os.PathLike[str], model_names: Sequence[str]) -> Workload:
     """Read a CSV file with the columns `arrival_s` and `model`; other columns are not looked at.
 
+    But for `work`, if there is one: the share of what the profile says that the request takes of
+    every stage, such as 1.5, to the nearest 1 / 65536.
+
     Requests may be in any order; they are sorted by time, and equal times keep the file's order.
     Blank lines, CRLF and a byte order mark are fine. A file with a header alone is an empty
     workload. Raises WorkloadError, naming file and line, for anything else.
     """
     index = _index(model_names)
-    arrival_s, model = [], []
+    arrival_s, model, work = [], [], []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            for time, number in _parse(csv.reader(file, strict=True), index):
+            for time, number, own in _parse(csv.reader(file, strict=True), index):
                 arrival_s.append(time)
                 model.append(number)
+                work += [] if own is None else [own]
     except OSError as error:
         raise WorkloadError(f"{os.fspath(path)}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -41,18 +52,22 @@ def read_requests(path: str | os.PathLike[str], model_names: Sequence[str]) -> W
         raise WorkloadError(f"{os.fspath(path)}, {error}") from None
     times = np.array(arrival_s, np.float64)
     order = np.argsort(times, kind="stable")
-    return Workload.from_seconds(times[order], np.array(model, np.int32)[order])
+    works = np.array(work)[order] if work else None
+    return Workload.from_seconds(times[order], np.array(model, np.int32)[order], works)
 
 
-def _parse(rows: Any, index: dict[str, int]) -> Iterator[tuple[float, int]]:
-    """(seconds, model index) of every row; raises WorkloadError that begins with the line."""
+def _parse(rows: Any, index: dict[str, int]) -> Iterator[tuple[float, int, float | None]]:
+    """(seconds, model index, work) of every row; raises WorkloadError that begins with the line."""
     try:
         header = [name.strip() for name in next(rows, [])]
         for name in COLUMNS:
             if header.count(name) != 1:
                 found = ",".join(header) or "nothing"
                 raise WorkloadError(f"line 1: expected one column {name!r}, found {found}")
+        if header.count(WORK) > 1:
+            raise WorkloadError(f"line 1: the column {WORK!r} is there twice")
         time_at, model_at = (header.index(name) for name in COLUMNS)
+        work_at = header.index(WORK) if WORK in header else None
         for row in rows:
             if not row:
                 continue
@@ -66,18 +81,30 @@ def _parse(rows: Any, index: dict[str, int]) -> Iterator[tuple[float, int]]:
                 raise WorkloadError(
                     f"line {rows.line_num}: unknown model {row[model_at]!r}, there are {known}"
                 )
-            try:
-                time = float(row[time_at])
-            except ValueError:
-                time = np.nan
+            time = _number(row[time_at])
             if not 0 <= time < LATEST_S:
                 raise WorkloadError(
                     f"line {rows.line_num}: arrival_s must be seconds >= 0 and < {LATEST_S:.3g}, "
                     f"found {row[time_at]!r}"
                 )
-            yield time, number
+            if work_at is None:
+                yield time, number, None
+            elif 0 < (work := _number(row[work_at])) < WORK_LIMIT:
+                yield time, number, work
+            else:
+                raise WorkloadError(
+                    f"line {rows.line_num}: work must be > 0 and < {WORK_LIMIT:g}, "
+                    f"found {row[work_at]!r}"
+                )
     except csv.Error as error:
         raise WorkloadError(f"line {rows.line_num}: {error}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def write_requests(
@@ -94,9 +121,12 @@ def write_requests(
         raise WorkloadError("a file of requests begins at 0 seconds, the workload does before")
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
         names = (model_names[number] for number in workload.model.tolist())
-        table.writerows(zip(workload.arrival_s.tolist(), names, strict=True))
+        columns = dict(zip(COLUMNS, (workload.arrival_s.tolist(), names), strict=True))
+        if workload.work is not None:
+            columns[WORK] = (workload.work / ONE_WORK).tolist()
+        table.writerow(columns)
+        table.writerows(zip(*columns.values(), strict=True))
 
 
 def _index(model_names: Sequence[str]) -> dict[str, int]:

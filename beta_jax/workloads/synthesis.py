@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from beta_jax.types import TICKS_PER_SECOND, Model, Workload
+from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, Model, Workload
 from beta_jax.workloads.processes import PROCESSES, MakeProcess, Process
 from beta_jax.workloads.requests import WorkloadError
 from beta_jax.workloads.sampling import sample_arrivals
+
+TINY = 2.0**-54
+"""In place of a random number of 0, at which work would be 0."""
 
 
 def split_rate(
@@ -49,15 +53,25 @@ def split_rate(
     return total_rate_rps / np.cumsum(shares)[-1] * shares
 
 
-def merge(streams: Sequence[NDArray[np.float64]]) -> Workload:
+class WorkDistribution(Protocol):
+    """How work varies: by the inverse of its distribution function, see `scipy.stats`."""
+
+    def ppf(self, share: NDArray[np.float64], /) -> NDArray[np.float64]: ...
+
+
+def merge(
+    streams: Sequence[NDArray[np.float64]], works: Sequence[NDArray[np.float64]] | None = None
+) -> Workload:
     """Merge arrival times in seconds, one array per model, into one workload.
 
     Of equal arrivals the model with the lower index comes first, and each model keeps its order.
+    works: of the requests of each stream, if they have their own; see `Workload.from_seconds`.
     """
     arrival_s = np.concatenate([np.empty(0), *streams])
     model = np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
     order = np.argsort(arrival_s, kind="stable")
-    return Workload.from_seconds(arrival_s[order], model[order])
+    work = None if works is None else np.concatenate([np.empty(0), *works])[order]
+    return Workload.from_seconds(arrival_s[order], model[order], work)
 
 
 def synthesize(
@@ -68,16 +82,27 @@ def synthesize(
     seed: int = 0,
     rng: str = "jax",
     start_s: float = 0.0,
+    work: WorkDistribution | None = None,
 ) -> Workload:
     """Sample traffic in `[start_s, start_s + duration_s)` at the rate and CV of every model.
 
     process: `gamma`, `pareto`, `mmpp`, `poisson` or `deterministic` (the latter two do not look at
     the CV), or what makes a process of a rate and a CV, see `workloads.processes`. rng: see
-    `sample_arrivals`; `legacy` with seed 0 is the traffic of the published results. Raises
-    ValueError for a model without a rate and for whatever the process does not allow.
+    `sample_arrivals`; `legacy` with seed 0 is the traffic of the published results.
+
+    work: what each request takes of every stage is drawn from it, as a share of what the profile
+    says, such as `scipy.stats.expon()`: a mean of 1 keeps the load. None: all take the same.
+    Raises ValueError for a model without a rate, for whatever the process does not allow, and for
+    work that is not > 0.
     """
     return synthesize_many(
-        models, seeds=[seed], duration_s=duration_s, process=process, rng=rng, start_s=start_s
+        models,
+        seeds=[seed],
+        duration_s=duration_s,
+        process=process,
+        rng=rng,
+        start_s=start_s,
+        work=work,
     )[0]
 
 
@@ -89,6 +114,7 @@ def synthesize_many(
     process: str | MakeProcess = "gamma",
     rng: str = "jax",
     start_s: float = 0.0,
+    work: WorkDistribution | None = None,
 ) -> list[Workload]:
     """One independent workload per seed, as `synthesize` makes them, sampled all at once.
 
@@ -102,8 +128,22 @@ def synthesize_many(
         streams=np.tile(np.arange(len(models)), len(seeds)),
         rng=rng,
     )
-    count = len(models)
-    return [merge(streams[i * count : (i + 1) * count]) for i in range(len(seeds))]
+    count, found = len(models), []
+    for i, seed in enumerate(seeds):
+        own = streams[i * count : (i + 1) * count]
+        found.append(merge(own, None if work is None else _draw_works(work, own, seed)))
+    return found
+
+
+def _draw_works(
+    work: WorkDistribution, streams: Sequence[NDArray[np.float64]], seed: int
+) -> list[NDArray[np.float64]]:
+    """Of every request of every stream, independent of its arrival, and of other streams."""
+    draws = (
+        np.random.Generator(np.random.Philox(key=[int(seed), number])).random(len(stream))
+        for number, stream in enumerate(streams)
+    )
+    return [np.asarray(work.ppf(np.maximum(own, TINY)), np.float64) for own in draws]
 
 
 def _process_of(model: Model, process: str | MakeProcess) -> Process:
@@ -134,5 +174,10 @@ def join(workloads: Sequence[Workload], gap_s: float) -> Workload:
         arrival = workload.arrival - workload.arrival[:1] + start
         arrivals.append(arrival)
         start = int(arrival[-1]) + gap if len(arrival) else start
-    models = [workload.model for workload in workloads]
-    return Workload(np.concatenate(arrivals), np.concatenate(models))
+    models = np.concatenate([workload.model for workload in workloads])
+    works = [workload.work for workload in workloads]
+    if all(work is None for work in works):
+        return Workload(np.concatenate(arrivals), models)
+    ones = (np.full(len(workload), ONE_WORK, np.int32) for workload in workloads)
+    filled = [one if work is None else work for work, one in zip(works, ones, strict=True)]
+    return Workload(np.concatenate(arrivals), models, np.concatenate(filled))

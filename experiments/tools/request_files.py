@@ -40,7 +40,7 @@ def split(requests: Workload, share: float) -> tuple[Workload, Workload]:
     if not 0 < share < 1:
         raise ValueError(f"the share of the requests to test on must be in (0, 1), got {share:g}")
     (cut,) = _cuts(requests, [1 - share])
-    return _part(requests, 0, cut), _part(requests, cut, len(requests))
+    return requests.part(0, cut), requests.part(cut, len(requests))
 
 
 def slices(requests: Workload, count: int) -> list[Workload]:
@@ -48,7 +48,7 @@ def slices(requests: Workload, count: int) -> list[Workload]:
     if count < 1:
         raise ValueError(f"there must be 1 slice of the training requests or more, got {count}")
     cuts = [0, *_cuts(requests, np.arange(1, count) / count), len(requests)]
-    parts = [_part(requests, begin, end) for begin, end in itertools.pairwise(cuts)]
+    parts = [requests.part(begin, end) for begin, end in itertools.pairwise(cuts)]
     if empty := [number for number, part in enumerate(parts, 1) if not len(part)]:
         raise ValueError(
             f"slice {empty[0]} of {count} of the training requests, which span "
@@ -62,7 +62,3 @@ def _cuts(requests: Workload, shares: Iterable[float]) -> list[int]:
     first, last = requests.arrival_s[[0, -1]] if len(requests) else (0.0, 0.0)
     times = [first + share * (last - first) for share in shares]
     return np.searchsorted(requests.arrival_s, times).tolist()
-
-
-def _part(requests: Workload, begin: int, end: int) -> Workload:
-    return Workload(requests.arrival[begin:end], requests.model[begin:end])

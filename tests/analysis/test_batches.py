@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from beta_jax import (
     Cluster,
@@ -34,7 +35,7 @@ from beta_jax.types import BATCHING
 import reference
 import reference_batching
 from batching_instances import instances, relaxed
-from instances import Instance, make_profile
+from instances import Instance, make_profile, worked
 
 TWO = ParallelConfig(1, 2)
 
@@ -54,7 +55,7 @@ def oracle_arguments(instance: Instance) -> tuple:
     )
 
 
-@given(instances())
+@given(st.one_of(instances(), worked(instances())))
 @relaxed
 def test_reasons_are_those_of_the_oracle(instance: Instance):
     outcome, rules = serve(instance), instance.problem.rules
@@ -64,6 +65,7 @@ def test_reasons_are_those_of_the_oracle(instance: Instance):
         instance.oracle(),
         round(rules.request_overhead_s * reference.TICKS_PER_SECOND),
         batching=rules.batching,
+        work=instance.workload.work,
     )
     assert [MissReason(r).name if r >= 0 else "" for r in misses.reason] == expected
     assert misses.counts.sum() == (~outcome.good).sum()
@@ -74,7 +76,7 @@ def batches_of(service: Service) -> list[list[int]]:
     return [service.requests[service.batch == b].tolist() for b in range(len(service.begin))]
 
 
-@given(instances())
+@given(st.one_of(instances(), worked(instances())))
 @relaxed
 def test_stages_work_on_one_batch_after_another(instance: Instance):
     """By both rules: each batch as long as one of its size takes, in the order of the stages."""
@@ -91,7 +93,10 @@ def test_stages_work_on_one_batch_after_another(instance: Instance):
         assert (begin[:, 1:] >= end[:, :-1]).all() and (begin[1:] >= end[:-1]).all()
         for batch, members in enumerate(batches_of(service)):
             [model] = {*instance.workload.model[members].tolist()}
-            assert (end - begin)[batch].tolist() == list(group[model][len(members)])
+            cost, work = group[model][len(members)], instance.workload.work
+            if work is not None:
+                cost = reference.worked(cost, work[members].max())
+            assert (end - begin)[batch].tolist() == list(cost)
             served[members] = True
             late = 0 if rules.batching == "published" else overhead
             assert {*oracle.finish[members].tolist()} == {end[batch, -1] + late}

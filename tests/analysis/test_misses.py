@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import beta_jax
 from beta_jax import (
@@ -35,7 +36,7 @@ from beta_jax import (
 from beta_jax.analysis.stage_times import services
 
 import reference
-from instances import Instance, instances, make_profile
+from instances import Instance, instances, make_profile, worked
 
 DISPATCHES = tuple(beta_jax.Dispatch)
 SECOND = reference.TICKS_PER_SECOND
@@ -51,7 +52,7 @@ def serve(instance: Instance) -> Outcome:
 # Why requests missed.
 
 
-@given(instances(DISPATCHES))
+@given(st.one_of(instances(DISPATCHES), worked(instances(DISPATCHES))))
 @relaxed
 def test_reasons_are_those_of_the_oracle(instance: Instance):
     outcome = serve(instance)
@@ -63,6 +64,7 @@ def test_reasons_are_those_of_the_oracle(instance: Instance):
         instance.schedule(instance.groups),
         instance.oracle(),
         round(instance.problem.rules.request_overhead_s * SECOND),
+        instance.workload.work,
     )
     assert [MissReason(r).name if r >= 0 else "" for r in misses.reason] == expected
     assert misses.counts.sum() == (~outcome.good).sum()
@@ -127,7 +129,7 @@ def problem_and_placement() -> tuple[Problem, Placement]:
 # When stages worked.
 
 
-@given(instances(DISPATCHES))
+@given(st.one_of(instances(DISPATCHES), worked(instances(DISPATCHES))))
 @relaxed
 def test_stages_work_one_request_after_another(instance: Instance):
     """What the oracle's loop over requests and stages gives, stage by stage."""
@@ -138,6 +140,8 @@ def test_stages_work_one_request_after_another(instance: Instance):
         clock = [0] * service.group.config.pp
         for request, begin, end in zip(service.requests, service.begin, service.end, strict=True):
             cost = stages[int(instance.workload.model[request])]
+            if instance.workload.work is not None:
+                cost = reference.worked(cost, instance.workload.work[request])
             clock = reference.run_stages(int(instance.workload.arrival[request]), cost, clock)
             assert end.tolist() == clock
             assert (end - begin).tolist() == list(cost)

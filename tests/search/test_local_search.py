@@ -106,7 +106,7 @@ def test_groups_of_different_sizes():
 
 def test_children_are_valid_and_reach_everything():
     problem = make_problem(num_devices=8)
-    codec, space = Codec(CONFIGS, 6, 8), make_space(problem, CONFIGS)
+    codec, space = Codec(CONFIGS, 6, 8), make_space(problem, [], CONFIGS)
     start = Placement((Group(CONFIGS[2], (0, 1)), Group(CONFIGS[0], (3, 4))))
     parents = Placements(*map(jnp.asarray, codec.encode([start] * 64)))
     assert codec.decode(*(array[0] for array in parents)) == start
@@ -125,14 +125,14 @@ def test_children_are_valid_and_reach_everything():
 
 def test_a_group_that_would_be_late_even_when_idle_is_not_used():
     problem = make_problem(slo_s=0.13)  # slow models take 0.11 s where op is 2, 0.2 s elsewhere
-    weight = np.asarray(make_space(problem, CONFIGS).weight)
+    weight = np.asarray(make_space(problem, [], CONFIGS).weight)
     assert (weight[:, 0] < 2**62).tolist() == [False, False, False, True, True, False]
     assert (weight[:, 1] < 2**62).tolist() == [True] * 5 + [False]
 
 
 def test_bytes_loaded_and_their_bound():
     start = place("sr-greedy", PROBLEM, TRAFFIC[0]).static
-    codec, space = Codec(CONFIGS, 6, 8), make_space(PROBLEM, CONFIGS)
+    codec, space = Codec(CONFIGS, 6, 8), make_space(PROBLEM, [], CONFIGS)
     origin = Placements(*codec.encode([start]))
     groups = list(start.groups)
     added = next(m for m in range(6) if m not in groups[1].models)

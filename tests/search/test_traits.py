@@ -123,16 +123,16 @@ def test_without_their_traits_bounds_say_nothing(
     bound = attainment_bound(problem, workload)
     assert bound < 1
     wanted = [((ONE,), (0, 1))]
-    allowed = np.asarray(make_space(problem, [ONE]).weight[0]) < 2**62
+    allowed = np.asarray(make_space(problem, [workload], [ONE]).weight[0]) < 2**62
     assert PartitionBound(problem, workload, wanted)(*wanted[0]) < 1 and not allowed.all()
     outcome = simulate(problem, Placement((Group(ONE, (0,)),)), workload, outputs="requests")[0]
 
-    monkeypatch.setattr(Rules, "traits", property(lambda rules: rules.rule.traits))
+    monkeypatch.setattr(Rules, "traits", lambda rules, *_: rules.rule.traits)
     assert attainment_bound(problem, workload) == 1.0
     assert ServedBound(problem, workload)(range(6), 1) == len(workload)
     with pytest.raises(ValueError, match="no bound is known under Rules"):
         PartitionBound(problem, workload, wanted)
-    assert (np.asarray(make_space(problem, [ONE]).weight[0]) < 2**62).all()
+    assert (np.asarray(make_space(problem, [workload], [ONE]).weight[0]) < 2**62).all()
     for retrace in (miss_reasons, utilisation):
         with pytest.raises(ValueError, match="cannot be retraced under Rules"):
             retrace(problem, Placement((Group(ONE, (0,)),)), outcome)
@@ -142,5 +142,5 @@ def test_one_clock_per_group_needs_equal_work(workload: Workload, monkeypatch: p
     problem = dataclasses.replace(mixed_problem(), cluster=Cluster(8))
     lane = Lane(problem, (ParallelConfig(1, 4),), ((0, 2),), workload, (0, 0))
     assert lane.num_clocks == 1
-    monkeypatch.setattr(Rules, "traits", property(lambda rules: rules.rule.traits))
+    monkeypatch.setattr(Rules, "traits", lambda rules, *_: rules.rule.traits)
     assert lane.num_clocks == 4

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +118,21 @@ def test_impossible_traffic_is_refused(model, options, message):
         synthesize([model], **{"duration_s": 1.0, **options})
 
 
+def test_random_work_is_that_of_its_distribution():
+    work = scipy.stats.gamma(2, scale=0.5)
+    plain = synthesize(MODELS, seed=3, duration_s=400.0)
+    first, other = synthesize_many(MODELS, seeds=[3, 4], duration_s=400.0, work=work)
+    assert np.array_equal(first.arrival, plain.arrival) and plain.work is None
+    assert np.array_equal(first.model, plain.model)
+    drawn = first.work / 65536
+    assert scipy.stats.kstest(drawn, work.cdf).pvalue > 0.01
+    assert not np.array_equal(drawn[: len(other)], other.work[: len(drawn)] / 65536)
+    alone = synthesize(MODELS[:1], seed=3, duration_s=400.0, work=work)
+    assert np.array_equal(alone.work, first.of_models([0]).work)  # whatever is beside it
+    with pytest.raises(ValueError, match="work must be > 0"):
+        synthesize(MODELS, duration_s=400.0, work=scipy.stats.norm())
+
+
 @given(
     requests=st.lists(st.tuples(st.integers(0, 4 * 10**15), st.integers(0, 2)), max_size=30).map(
         sorted
@@ -125,11 +141,12 @@ def test_impossible_traffic_is_refused(model, options, message):
 def test_requests_survive_a_file(requests, tmp_path_factory):
     path = tmp_path_factory.mktemp("requests") / "r.csv"
     ticks, models = np.array(requests, np.int64).reshape(-1, 2).T
-    workload = Workload(ticks, models)
+    work = (ticks * 7919 + 1) % 2**31 if len(ticks) % 2 else None
+    workload = Workload(ticks, models, work)
     write_requests(path, workload, NAMES)
     assert same(read_requests(path, NAMES), workload)
     with open(path, newline="") as file:
-        assert next(csv.reader(file)) == ["arrival_s", "model"]
+        assert next(csv.reader(file)) == ["arrival_s", "model", "work"][: 2 + (work is not None)]
 
 
 def test_order_line_ends_marks_and_other_columns_do_not_matter(tmp_path):
@@ -163,6 +180,14 @@ HEADER = b"arrival_s,model\n"
         (HEADER + b"1,a\n2\n", "line 3: expected 2 fields, found 1"),
         (HEADER + b"1,a,7\n", "line 2: expected 2 fields, found 3"),
         (HEADER + b'1,"a', "line 2: unexpected end of data"),
+        (b"arrival_s,work,model,work\n", "line 1: the column 'work' is there twice"),
+        *(
+            (
+                b"arrival_s,model,work\n1,a,1\n2,a," + bad + b"\n",
+                "line 3: work must be > 0 and < 32768",
+            )
+            for bad in (b"", b"0", b"-1", b"nan", b"inf", b"32768", b"much")
+        ),
         (HEADER + b"1,\xff\xfe\n", "not a text file in UTF-8"),
     ],
 )

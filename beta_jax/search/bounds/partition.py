@@ -51,7 +51,7 @@ class PartitionBound:
     """
 
     def __init__(self, problem: Problem, workload: Workload, wanted: Wanted) -> None:
-        if RELIES_ON not in problem.rules.traits:
+        if RELIES_ON not in problem.rules.traits(workload):
             raise ValueError(f"no bound is known under {problem.rules}")
         self._configs = sorted({config for partition, _ in wanted for config in partition})
         self._memory, self._num_requests = memory_of_device(problem), len(workload)

@@ -29,7 +29,7 @@ def attainment_bound(problem: Problem, workload: Workload) -> float:
     """
     if not len(workload):
         return float("nan")
-    if RELIES_ON not in problem.rules.traits:
+    if RELIES_ON not in problem.rules.traits(workload):
         return 1.0
     bound = ServedBound(problem, workload)
     coarse = bound(range(len(problem.models)), problem.cluster.num_devices)
@@ -40,7 +40,7 @@ class ServedBound:
     """At most how many requests any placement serves, of some of the models, on some devices."""
 
     def __init__(self, problem: Problem, workload: Workload) -> None:
-        self._holds = RELIES_ON in problem.rules.traits
+        self._holds = RELIES_ON in problem.rules.traits(workload)
         self._workload, self._memory = workload, memory_of_device(problem)
         self._work, self._weight = _cheapest(problem)
         self._lightest = _lightest(problem)

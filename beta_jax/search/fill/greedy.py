@@ -84,7 +84,7 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
     for problem, workload, configs, models in tasks:
         everything = tuple(range(len(problem.models)))
         models = everything if models is None else models
-        if models != everything and Trait.LOCAL in problem.rules.traits:
+        if models != everything and Trait.LOCAL in problem.rules.traits(workload):
             # Requests that will find no host change nothing but the time a simulation takes.
             key = workload, models
             if key not in of_some:
@@ -96,7 +96,8 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
         kernel, members = block
         first = own[members[0]]
         long = len(first.workload) * first.num_groups > LONG_SEARCH
-        if len(members) == 1 and long and incremental.RELIES_ON in first.problem.rules.traits:
+        traits = first.problem.rules.traits(first.workload)
+        if len(members) == 1 and long and incremental.RELIES_ON in traits:
             return [fill_incrementally(first, len(tasks[members[0]].workload))]
         return _fill_block(kernel, [lanes[i] for i in members], [tasks[i] for i in members])
 

@@ -119,9 +119,11 @@ def _only(block: Block, models: NDArray[np.bool_]) -> Block:
     changed: dict[str, Any] = {
         "arrival": np.zeros(padded, np.int64),
         "model": np.zeros(padded, np.int32),
+        "work": None if block.work is None else np.zeros(padded, np.int32),
         "num_requests": np.int32(len(kept)),
         "count_to": np.int32(len(kept)),
     }
-    for name in ("arrival", "model"):  # clipping is faster than to check what can not be wrong
-        getattr(block, name).take(kept, out=changed[name][: len(kept)], mode="clip")
+    for name in ("arrival", "model", "work"):
+        if changed[name] is not None:  # clipping is faster than to check what can not be wrong
+            getattr(block, name).take(kept, out=changed[name][: len(kept)], mode="clip")
     return block._replace(**changed)

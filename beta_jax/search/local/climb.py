@@ -136,7 +136,8 @@ class _Climbs:
         self._requests = np.array([_requests(problem, workload) for workload in workloads])
         configs = sorted(_configs(problem) | {g.config for start in starts for g in start.groups})
         # Whatever is filled is loaded: under a bound some children must do without.
-        self._space = make_space(problem, configs, 0.0 if max_bytes_moved is None else LEAN)
+        lean = 0.0 if max_bytes_moved is None else LEAN
+        self._space = make_space(problem, workloads, configs, lean)
 
         def make_room(chosen: Sequence[Placement], more: int) -> Placements:
             most = max(len(start.groups) for start in chosen)

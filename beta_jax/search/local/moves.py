@@ -22,7 +22,7 @@ from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
 from beta_jax.simulator.engine import idle_ticks, slo_ticks
 from beta_jax.traits import Trait
-from beta_jax.types import NO_DEADLINE, ParallelConfig
+from beta_jax.types import NO_DEADLINE, ParallelConfig, Workload
 
 Array = jax.Array
 RELIES_ON = Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
@@ -63,7 +63,12 @@ class Space(NamedTuple):
     lean: Array  # float64 [] probability that a touched group takes nothing but what it keeps
 
 
-def make_space(problem: Problem, configs: Sequence[ParallelConfig], lean: float = 0.0) -> Space:
+def make_space(
+    problem: Problem,
+    workloads: Sequence[Workload],
+    configs: Sequence[ParallelConfig],
+    lean: float = 0.0,
+) -> Space:
     """Not allowed: a model where its profile, its weight or its SLO rules it out.
 
     A group that cannot meet a model's SLO even when idle would only swallow its requests, under
@@ -74,7 +79,7 @@ def make_space(problem: Problem, configs: Sequence[ParallelConfig], lean: float 
     weight[:-1] = weight_table(problem, configs).T
     loaded = np.zeros(weight.shape)
     idle, slo = idle_ticks(problem, configs), slo_ticks(problem)
-    if RELIES_ON in problem.rules.traits:
+    if RELIES_ON in problem.rules.traits(*workloads):
         weight[:-1][(idle > slo[:, None]).T] = NEVER_FITS
     for m, c in np.argwhere(idle < NO_DEADLINE):
         loaded[c, m] = replica_bytes(problem, models[m], configs[c])

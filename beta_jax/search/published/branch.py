@@ -123,7 +123,7 @@ class Candidates:
         # Without a deadline everything is served, and the bounds rule nothing out.
         models = (model for own in self.shares for model in own.share.problem.models)
         worth_it = requests >= LONG and all(math.isfinite(model.slo_s) for model in models)
-        traits = [own.share.problem.rules.traits for own in self.shares]
+        traits = [own.share.problem.rules.traits(own.share.workload) for own in self.shares]
         worth_it &= all(partition_bound.RELIES_ON in own for own in traits)
         self._add_up = all(RELIES_ON in own for own in traits)
         self._at_once = AT_ONCE if worth_it else AT_ONCE_SHORT

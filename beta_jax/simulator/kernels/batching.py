@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_jax.simulator.layout import BlockShape, Counts, Requests
+from beta_jax.simulator.ticks import worked_ticks
 from beta_jax.types import BATCH_SIZES
 
 Array = jax.Array
@@ -52,6 +53,9 @@ class BatchBlock(NamedTuple):
     model_type: Array  # int32 [models + 1], row of `latency`
     latency: Array  # int64 [type, config, batch size, stage] ticks
     request_overhead: Array  # int64 [] ticks
+    most_work: Array | None = (
+        None  # int32 [place, batch size], of those that a batch from there has
+    )
 
 
 class _Lane(NamedTuple):
@@ -61,7 +65,8 @@ class _Lane(NamedTuple):
     hosts: Array  # bool [group + 1, models + 1], what a group hosts; the last one hosts nothing
     served: Array  # bool [models + 1], whether any group hosts the model
     config: Array  # int32 [group + 1]
-    starts: Array  # int64 [type x config, batch size, stage], when stages of an idle group start
+    latency: Array  # int64 [type x config, batch size, stage]
+    starts: Array  # when stages of an idle group start
     ends: Array  # and end
 
 
@@ -283,8 +288,13 @@ def _step(batching: str, lane: _Lane, state: _State) -> _State:
 
     # The largest batch that there are requests for and whose first request is in time, if any.
     cost = _at(block.model_type, model) * block.latency.shape[1] + _at(lane.config, group)
-    starts = lax.dynamic_index_in_dim(lane.starts, cost, 0, keepdims=False)
-    ends = lax.dynamic_index_in_dim(lane.ends, cost, 0, keepdims=False)
+    if block.most_work is None:
+        starts = lax.dynamic_index_in_dim(lane.starts, cost, 0, keepdims=False)
+        ends = lax.dynamic_index_in_dim(lane.ends, cost, 0, keepdims=False)
+    else:
+        latency = worked_ticks(_at(lane.latency, cost), _at(block.most_work, begin)[:, None])
+        ends = jnp.cumsum(latency, axis=-1)
+        starts = ends - latency
     clock = _at(state.clock, group)
     last_stage_end = jnp.maximum(jnp.max(clock - starts, axis=1), now) + ends[:, -1]
     in_time = last_stage_end + block.request_overhead - _at(block.queued, begin) <= _at(
@@ -353,10 +363,11 @@ def _run_lane(
     """Simulate a block without the axis of lanes."""
     num_rows, num_groups = block.hosted.shape
     num_places, num_stages = block.queued.shape[0], block.latency.shape[-1]
-    ends = jnp.cumsum(block.latency, axis=-1)
+    latency = block.latency.reshape(-1, *block.latency.shape[2:])
+    ends = jnp.cumsum(latency, axis=-1)
     hosts = jnp.pad(block.hosted.T, ((0, 1), (0, 0)))
-    starts, ends = (array.reshape(-1, *array.shape[2:]) for array in (ends - block.latency, ends))
-    lane = _Lane(block, hosts, hosts.any(0), jnp.pad(block.config, (0, 1)), starts, ends)
+    config = jnp.pad(block.config, (0, 1))
+    lane = _Lane(block, hosts, hosts.any(0), config, latency, ends - latency, ends)
     nobody, none, zero = I64(num_groups), I64(num_places - 1), I64(0)
     heads = block.first.astype(I64)
     idle: _Events | Array = jnp.zeros(num_groups + 1, I64)

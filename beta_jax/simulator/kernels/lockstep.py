@@ -21,6 +21,7 @@ from jax import lax
 
 from beta_jax.dispatch import Groups, undeclared
 from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
+from beta_jax.simulator.ticks import worked_ticks
 
 Array = jax.Array
 I64 = jnp.int64
@@ -108,7 +109,8 @@ def _step(shape: BlockShape, block: Block, rank: Array, i: Array, state: _State)
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
     t, model = block.arrival[i], block.model[i]
     row = functools.partial(lax.dynamic_index_in_dim, index=model, axis=0, keepdims=False)
-    cost_rows = block.latency[block.model_type[model]]  # [config, stage]
+    work = None if block.work is None else block.work[i]
+    cost_rows = worked_ticks(block.latency[block.model_type[model]], work)  # [config, stage]
 
     def costs(config: Array) -> list[Array]:
         if shape.config_bits == 0:

@@ -16,6 +16,7 @@ from jax import lax
 
 from beta_jax.dispatch import Groups, undeclared
 from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
+from beta_jax.simulator.ticks import worked_ticks
 
 Array = jax.Array
 I64 = jnp.int64
@@ -39,7 +40,8 @@ class _State(NamedTuple):
 
 
 class _Costs(NamedTuple):
-    """By model and configuration: when the stages of an idle group start and end."""
+    """By model and configuration, or of one request: when the stages of an idle group start and
+    end."""
 
     starts: Array  # int64 [models + 1, config, stage]
     ends: Array
@@ -74,6 +76,12 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     config_mask = (1 << shape.config_bits) - 1
     t, model = _at(block.arrival, i), _at(block.model, i)
 
+    def costs_at(config: Array) -> _Costs:
+        if block.work is None:
+            return _Costs(_at(costs.starts, model, config), _at(costs.ends, model, config))
+        latency = _at(block.latency, _at(block.model_type, model), config)
+        return _costs(shape, worked_ticks(latency, _at(block.work, i)))
+
     # Dispatch: the smallest (order, group) among the groups that host the model.
     own = _at(hosts, model)
     if shape.num_hosts:
@@ -86,9 +94,8 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
         own_last = order
 
         def finish() -> Array:
-            config = own_last & config_mask
+            starts, ends = costs_at(own_last & config_mask)
             clocks = [_at(state.earlier, own), own_last[:, None] >> bits]
-            starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
             ready = (jnp.concatenate(clocks, axis=1) - starts).max(axis=1)
             return jnp.maximum(ready, t) + ends[:, -1]
 
@@ -120,8 +127,7 @@ def _step(shape: BlockShape, block: Block, costs: _Costs, hosts: Array, i: Array
     group = jnp.where(has_host, low >> shape.config_bits, num_groups).astype(jnp.int32)
 
     # Service, should the request be accepted.
-    config = low & config_mask
-    starts, ends = _at(costs.starts, model, config), _at(costs.ends, model, config)
+    starts, ends = costs_at(low & config_mask)
     clock = (key if rule.by_clock or rule.then_by_clock else _at(state.last, group)) >> bits
     ready = jnp.maximum(t, clock - starts[-1])
     if shape.num_clocks > 1:
