@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from absl import flags
 
@@ -46,7 +47,8 @@ def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopw
     else:
         folder.prepare(directory)
         with folder.locked(directory):
-            experiment.execute(command.config, directory, stopwatch)
+            with closing(command.executor) as executor:
+                experiment.execute(command.config, directory, stopwatch, executor)
             folder.write_provenance(directory, command.name, argv, command.config)
             with stopwatch.part("draw"):
                 figures = experiment.draw(directory)

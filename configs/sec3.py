@@ -37,7 +37,7 @@ def _spaced(first: float, last: float, num: int = 20) -> tuple[float, ...]:
     return tuple(round(first + (last - first) * i / (num - 1), 6) for i in range(num))
 
 
-EXPERIMENT = sec3.TASK
+EXPERIMENT = sec3.SECTION
 CONFIG = sec3.Config(
     profile="data/profiles/v100.json",
     model_type="bert-2.6b",

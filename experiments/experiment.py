@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from experiments.engine.executor import Embedded, Executor, ExecutorError
 from experiments.engine.points import Point, Replications
 from experiments.engine.store import FILE, Store
 from experiments.engine.timing import Stopwatch
@@ -27,7 +28,9 @@ class Runnable(Protocol):
     def files(self) -> Sequence[str]:
         """Names of all files that it may write into its folder."""
 
-    def execute(self, config: Any, directory: Path, stopwatch: Stopwatch) -> None:
+    def execute(
+        self, config: Any, directory: Path, stopwatch: Stopwatch, executor: Executor
+    ) -> None:
         """Compute, print what came out, and write the tables. Raises ValueError, OSError."""
 
     def draw(self, directory: Path) -> list[Path]:
@@ -39,11 +42,20 @@ class Runnable(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A `Runnable` that is not made of points, from its functions."""
+    """A `Runnable` that is not made of points, from its functions; it runs in this process."""
 
     files: Sequence[str]
-    execute: Callable[[Any, Path, Stopwatch], None]
+    run: Callable[[Any, Path, Stopwatch], None]
     draw: Callable[[Path], list[Path]]
+
+    def execute(
+        self, config: Any, directory: Path, stopwatch: Stopwatch, executor: Executor
+    ) -> None:
+        if not isinstance(executor, Embedded):
+            raise ExecutorError(
+                "this config is not made of points: it runs with --executor=embedded only"
+            )
+        self.run(config, directory, stopwatch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,17 +111,21 @@ class Experiment:
         drawn = [f"{plot.stem}.{kind}" for plot in self.plots for kind in figures.KINDS]
         return [*results.FILES, FILE, *([headline.FILE] if self.headline else []), *drawn]
 
-    def run(self, config: Replications, store: Store, stopwatch: Stopwatch) -> Results:
+    def run(
+        self, config: Replications, store: Store, stopwatch: Stopwatch, executor: Executor
+    ) -> Results:
         """Compute what the store lacks of the points. Raises what `runner.run_points` raises."""
         points = self.points(config)
         with stopwatch.imports():
             from experiments.engine import runner
-        found = runner.run_points(points, config, store, stopwatch)
+        found = runner.run_points(points, config, store, stopwatch, executor)
         return Results(found, config, self.figure)
 
-    def execute(self, config: Replications, directory: Path, stopwatch: Stopwatch) -> None:
+    def execute(
+        self, config: Replications, directory: Path, stopwatch: Stopwatch, executor: Executor
+    ) -> None:
         """Also keeps every result as soon as it is computed, for a run that is interrupted."""
-        found = self.run(config, open_store(directory), stopwatch)
+        found = self.run(config, open_store(directory), stopwatch, executor)
         found.save(directory)
         found.report()
         if self.headline:

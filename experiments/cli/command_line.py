@@ -11,6 +11,8 @@ from absl import flags
 
 from experiments.cli import configs
 from experiments.cli.flags import define_flags, from_flags
+from experiments.engine import executor as executors
+from experiments.engine.executor import Executor
 from experiments.engine.fields import describe, render, walk
 from experiments.experiment import Runnable
 
@@ -20,6 +22,9 @@ usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION 
   --config NAME         what to run, see below; NAME:VARIANT is a variant such as sec6_3:smoke
   --config.FIELD=VALUE  override a field; lists by commas; `--config NAME --help` shows the fields
   --out_dir DIR         where to write (default: results/NAME or results/NAME-VARIANT)
+  --executor NAME       where points are computed: embedded (default), in this process, or ray, on
+                        the machines of a Ray cluster
+  --ray_address ADDR    of the cluster, HOST:PORT (default: $RAY_ADDRESS, or else a Ray of its own)
   --plot_only           draw the figures again from the tables in DIR
   --clean               delete what this config has written to DIR, and nothing else
 """
@@ -35,12 +40,16 @@ class HelpAsked(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to do: an experiment or a tool, its config, the config's name, options."""
+    """What to do: an experiment or a tool, its config, the config's name, options.
+
+    executor: computes points; it has not started anything yet.
+    """
 
     experiment: Runnable
     config: Any
     name: str
     out_dir: Path
+    executor: Executor
     plot_only: bool
     clean: bool
 
@@ -76,7 +85,17 @@ def parse(argv: Sequence[str]) -> Command:
     options = {name: bool(values[name].value) for name in ("plot_only", "clean")}
     if all(options.values()):
         raise CommandLineError("--plot_only needs the tables that --clean deletes")
-    return Command(loaded.experiment, config, loaded.name, out_dir, **options)
+    executor = _executor(values["executor"].value or "", values["ray_address"].value)
+    return Command(loaded.experiment, config, loaded.name, out_dir, executor, **options)
+
+
+def _executor(name: str, ray_address: str | None) -> Executor:
+    if name not in executors.NAMES:
+        known = ", ".join(executors.NAMES)
+        raise CommandLineError(f"unknown --executor {name!r}; known: {known}")
+    if ray_address is not None and name != "ray":
+        raise CommandLineError("--ray_address needs --executor=ray")
+    return executors.named(name, ray_address)
 
 
 def _flags() -> flags.FlagValues:
@@ -84,6 +103,8 @@ def _flags() -> flags.FlagValues:
     values.set_gnu_getopt()
     flags.DEFINE_string("config", None, "", flag_values=values)
     flags.DEFINE_string("out_dir", None, "", flag_values=values)
+    flags.DEFINE_string("executor", "embedded", "", flag_values=values)
+    flags.DEFINE_string("ray_address", None, "", flag_values=values)
     flags.DEFINE_boolean("plot_only", False, "", flag_values=values)
     flags.DEFINE_boolean("clean", False, "", flag_values=values)
     flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)

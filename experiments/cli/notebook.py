@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.cli import configs
 from experiments.engine import fields
+from experiments.engine.executor import Embedded
 from experiments.engine.store import Store
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Experiment
@@ -29,4 +30,4 @@ def run(name: str, **changes: Any) -> Results:
     if not isinstance(loaded.experiment, Experiment):
         raise ValueError(f"{name} is not made of points; use beta_jax.place and beta_jax.simulate")
     config = fields.replace(loaded.default, changes)
-    return loaded.experiment.run(config, Store(None), Stopwatch(time.perf_counter()))
+    return loaded.experiment.run(config, Store(None), Stopwatch(time.perf_counter()), Embedded())

@@ -71,14 +71,14 @@ def closure(roots: Sequence[str], source: Path = SOURCE) -> dict[str, str]:
 
 
 @functools.cache
-def machine() -> str:
+def machine() -> dict[str, str]:
     """What the last bit of a floating-point result may depend on: versions, device, processor."""
     import jax
 
     from beta_jax.backend import instruction_set  # which loads JAX
 
-    versions = [f"{name} {metadata.version(name)}" for name in ARITHMETIC]
-    return ", ".join([*versions, jax.devices()[0].device_kind, instruction_set()])
+    versions = {name: metadata.version(name) for name in ARITHMETIC}
+    return versions | {"device": jax.devices()[0].device_kind, "processor": instruction_set()}
 
 
 def _file(source: Path, name: str) -> Path | None:

@@ -36,6 +36,10 @@ class Keys:
         return self._of(case)
 
     def _key(self, case: Case) -> str:
+        return digest(self.parts(case))
+
+    def parts(self, case: Case) -> dict[str, Any]:
+        """All that determines a result, by name; code and files as hashes."""
         policy, scenario = case
         fields = dataclasses.asdict(scenario)
         for name in FILE_FIELDS:
@@ -52,7 +56,7 @@ class Keys:
             versions["users_code"] = users
         if _rounds(case):
             versions["machine"] = fingerprint.machine()
-        return digest({"policy": policy, "scenario": fields, **versions})
+        return {"policy": policy, "scenario": fields, **versions}
 
     def _users_code(self, function: Callable[..., Any]) -> str | None:
         """Of a policy or a rule that is not the library's: the file that defines it."""

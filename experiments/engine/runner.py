@@ -5,17 +5,17 @@ In blocks: whatever a block finishes is stored before the next one begins.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from statistics import fmean
 
 from tqdm import tqdm
 
-from beta_jax import backend
 from beta_jax.analysis.statistics import decided, looks
 from beta_jax.placement.hosting import require_placed
 from beta_jax.search import find_policy
-from experiments.engine import compute, forecast, schedule
+from experiments.engine import forecast, schedule
+from experiments.engine.executor import Done, Executor
 from experiments.engine.inputs import InputMaker, seeds_apart
 from experiments.engine.keys import Keys
 from experiments.engine.points import Case, Place, Point, PointResult, Replications
@@ -24,18 +24,19 @@ from experiments.engine.schedule import Pace
 from experiments.engine.store import Record, Store
 from experiments.engine.timing import Stopwatch
 
-MOST_PROGRAMS = 128
-"""Compiled programs that are kept, which take some 5 MiB of memory each."""
-
 
 def run_points(
-    points: Iterable[Point], replications: Replications, store: Store, stopwatch: Stopwatch
+    points: Iterable[Point],
+    replications: Replications,
+    store: Store,
+    stopwatch: Stopwatch,
+    executor: Executor,
 ) -> list[PointResult]:
     """Place and simulate every point, equal ones once, except what the store has already.
 
     Replication i of every policy meets the same traffic. Raises what the library raises for bad
     input; ValueError if there are no points; ForecastError if they cannot fit; StoreError;
-    NothingPlacedError if every placement is empty.
+    ExecutorError; NothingPlacedError if every placement is empty.
     """
     points = list(dict.fromkeys(points))
     if not points:
@@ -47,7 +48,7 @@ def run_points(
         base: _replications(base, replications.seeds, inputs)
         for base in dict.fromkeys(point.scenario for point in points)
     }
-    records = Records(store, inputs, stopwatch)
+    records = Records(store, inputs, stopwatch, executor)
 
     def case(point: Point, replication: int) -> Case:
         return Case(point.policy, scenarios[point.scenario][replication])
@@ -118,10 +119,11 @@ def _by_place(points: Iterable[Point]) -> list[list[Point]]:
 class Records:
     """What is stored of each case: what the store has, and what is computed and put there."""
 
-    def __init__(self, store: Store, inputs: InputMaker, stopwatch: Stopwatch) -> None:
+    def __init__(
+        self, store: Store, inputs: InputMaker, stopwatch: Stopwatch, executor: Executor
+    ) -> None:
         self._store, self._inputs, self._stopwatch = store, inputs, stopwatch
-        self._key, self._pace = Keys(), Pace(inputs)
-        self._forgotten = 0  # compiled programs
+        self._key, self._pace, self._executor = Keys(), Pace(inputs), executor
 
     def __getitem__(self, case: Case) -> Record:
         return self._store.records[self._key(case)]
@@ -139,32 +141,30 @@ class Records:
             at_once = min(work, schedule.REQUESTS_AT_ONCE)
             stored = len(cases) - len(pending)
             print(forecast.announce(len(pending), stored, sizes, at_once), flush=True)
-        done = 0
+        if not pending:
+            return
+        blocks, num_done = self._pace.blocks(pending), 0
         with tqdm(total=len(pending), unit="result", leave=False, disable=None) as bar:
+            given = blocks, self._inputs, self._key, self._stopwatch, bar.set_postfix_str
             try:
-                for block in self._pace.blocks(pending):
-                    done += len(block)
-                    self._compute(block, pending[done:], bar.set_postfix_str)
-                    bar.update(len(block))
+                with closing(self._executor.compute(*given)) as finished:
+                    for done in finished:
+                        num_done += len(done.block)
+                        self._keep(done, pending[num_done:])
+                        bar.update(len(done.block))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(self._what_is_kept(cases)) from None
 
-    def _compute(
-        self, block: Sequence[Case], rest: Sequence[Case], say: Callable[[str], None]
-    ) -> None:
-        """Compute and store a block; the first one tells how long the rest takes."""
-        begin, compiled_s = time.perf_counter(), self._stopwatch.parts.get("compile", 0.0)
-        records, placing_s = compute.compute_block(block, self._inputs, self._stopwatch, say)
+    def _keep(self, done: Done, rest: Sequence[Case]) -> None:
+        """Store a block; the first one tells how long the rest takes."""
         with self._stopwatch.part("store"):
-            self._store.add({self._key(case): record for case, record in records.items()})
-        compiled_s = self._stopwatch.parts.get("compile", 0.0) - compiled_s
-        seconds = max(time.perf_counter() - begin - compiled_s, 1e-3)
-        if not self._pace.known and (line := self._pace.predict(records, seconds, placing_s, rest)):
-            print(line, flush=True)
-        self._pace.learn(block, seconds)
-        if self._stopwatch.num_programs - self._forgotten > MOST_PROGRAMS:
-            backend.forget_programs()
-            self._forgotten = self._stopwatch.num_programs
+            self._store.add({self._key(case): record for case, record in done.records.items()})
+        if not self._pace.known:
+            at_once = self._executor.workers
+            placing_s = {policy: s / at_once for policy, s in done.placing_s.items()}
+            if line := self._pace.predict(done.records, done.seconds / at_once, placing_s, rest):
+                print(line, flush=True)
+        self._pace.learn(done.block, done.seconds)
 
     def _what_is_kept(self, cases: Sequence[Case]) -> str:
         if self._store.path is None:

@@ -104,4 +104,4 @@ def draw(directory: Path) -> list[Path]:
     return service_figures.draw(directory, "evaluate")
 
 
-TASK = Task(files=FILES, execute=execute, draw=draw)
+TASK = Task(files=FILES, run=execute, draw=draw)

@@ -278,4 +278,4 @@ def describe_models(
     )
 
 
-TASK = Task(files=FILES, execute=execute, draw=draw)
+TASK = Task(files=FILES, run=execute, draw=draw)

@@ -121,4 +121,4 @@ def draw(directory: Path) -> list[Path]:
         return figures.save(figure, directory / "selfcheck")
 
 
-TASK = Task(files=FILES, execute=execute, draw=draw)
+TASK = Task(files=FILES, run=execute, draw=draw)

@@ -59,4 +59,4 @@ def draw(directory: Path) -> list[Path]:
     return paths
 
 
-TASK = Task(files=FILES, execute=execute, draw=draw)
+TASK = Task(files=FILES, run=execute, draw=draw)

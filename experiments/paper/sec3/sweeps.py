@@ -12,6 +12,7 @@ from beta_jax.placement.codec import group_from_document
 from beta_jax.placement.placement import Placement
 from beta_jax.theory.placements import Theory
 from experiments.engine import runner
+from experiments.engine.executor import Executor
 from experiments.engine.inputs import InputMaker
 from experiments.engine.points import Place, Point, PointResult, Replications, sweep
 from experiments.engine.scenarios import Scenario
@@ -108,12 +109,12 @@ POINTS: dict[str, Callable[[Config], list[Point]]] = {
 
 
 def run(
-    group: str, config: Config, store: Store, stopwatch: Stopwatch
+    group: str, config: Config, store: Store, stopwatch: Stopwatch, executor: Executor
 ) -> tuple[list[Row], list[Row]]:
     """The table of a group, with what theory says beside it; and what is printed of it."""
     runs = config.slo if group == "overhead" else getattr(config, group)
     plan = Replications(seeds=runs.seeds)
-    found = runner.run_points(POINTS[group](config), plan, store, stopwatch)
+    found = runner.run_points(POINTS[group](config), plan, store, stopwatch, executor)
     inputs = InputMaker()
     with stopwatch.part("theory"):
         rows = zip(to_rows(found), found, strict=True)

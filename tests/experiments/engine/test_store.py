@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run
+from beta_jax import backend
 from experiments.cli.folder import LOCK, locked
-from experiments.engine import compute, keys, runner, schedule
+from experiments.engine import compute, executor, keys, schedule
 from experiments.engine.store import FILE, Store, StoreError, digest
 from experiments.report import results
 
@@ -153,11 +154,11 @@ def test_programs_are_forgotten_when_there_are_many_which_changes_nothing(
     complete, tmp_path, monkeypatch
 ):
     forgotten = []
-    forget = runner.backend.forget_programs
-    monkeypatch.setattr(runner.backend, "forget_programs", lambda: forgotten.append(forget()))
+    forget = backend.forget_programs
+    monkeypatch.setattr(backend, "forget_programs", lambda: forgotten.append(forget()))
     assert call(tmp_path / "few", *SWEEP) == 0
     assert not forgotten
-    monkeypatch.setattr(runner, "MOST_PROGRAMS", -1)
+    monkeypatch.setattr(executor, "MOST_PROGRAMS", -1)
     assert call(tmp_path / "none", *SWEEP) == 0
     assert forgotten
     assert tables(tmp_path / "none") == tables(tmp_path / "few") == tables(complete)

@@ -20,6 +20,7 @@ from configs import sec6_2 as sec6_2_config
 from configs import sec6_3 as sec6_3_config
 from configs import sec6_4 as sec6_4_config
 from experiments.engine import compute, fields, points, schedule
+from experiments.engine.executor import Embedded
 from experiments.engine.inputs import InputMaker, seeds_apart, train_and_test
 from experiments.engine.runner import run_points
 from experiments.engine.scenarios import Replayed, scenario_of
@@ -324,7 +325,7 @@ def test_pairs_are_not_told_apart_when_policies_are():
     ]
     places = [points.Point("", "cv", 4.0, "sr-uniform", pair) for pair in pairs]
     plan = points.Replications(seeds=16, until_decided=0.0)
-    found = Results(run_points(places, plan, Store(None), Stopwatch(0.0)), plan)
+    found = Results(run_points(places, plan, Store(None), Stopwatch(0.0), Embedded()), plan)
     assert len(found.rows) == 2 * 4
     assert [row["seeds"] for row in found.intervals()] == [4]
 

@@ -38,7 +38,7 @@ from beta_jax.theory import queueing
 from beta_jax.theory.placements import Theory
 from configs import sec3
 from experiments.engine.timing import Stopwatch
-from experiments.paper.sec3 import TASK, costs, figures, pooling, two_models
+from experiments.paper.sec3 import SECTION, costs, figures, pooling, two_models
 from experiments.report import tables
 
 from instances import make_profile
@@ -81,15 +81,15 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_is_written(smoke):
-    assert all((smoke / name).stat().st_size for name in TASK.files)
-    assert {path.name for path in smoke.iterdir()} == {*TASK.files, "run.json", "timings.json"}
+    assert all((smoke / name).stat().st_size for name in SECTION.files)
+    assert {path.name for path in smoke.iterdir()} == {*SECTION.files, "run.json", "timings.json"}
 
 
 def test_the_same_command_computes_nothing_again_and_writes_the_same_bytes(smoke, monkeypatch):
     monkeypatch.setattr(figures, "DRAWINGS", figures.DRAWINGS[-1:])
-    contents = {name: (smoke / name).read_bytes() for name in TASK.files}
+    contents = {name: (smoke / name).read_bytes() for name in SECTION.files}
     assert execute(smoke, "--config", "sec3:smoke") == 0
-    assert {name: (smoke / name).read_bytes() for name in TASK.files} == contents
+    assert {name: (smoke / name).read_bytes() for name in SECTION.files} == contents
 
 
 def test_drawing_needs_the_tables_alone_and_not_jax(smoke, tmp_path):
