@@ -20,6 +20,7 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 def main(argv: Sequence[str], start: float) -> int:
     """Run the command line and return the exit code; `start` is its `time.perf_counter()`."""
+    command = None
     try:
         command = command_line.parse(argv)
         if command.clean:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str], start: float) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        return complain(error, FAILED)
+        return complain(command_line.explain(error, command), FAILED)
     except KeyboardInterrupt as error:
         return complain(str(error) or "interrupted", INTERRUPTED)
     return 0
@@ -47,6 +48,7 @@ def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopw
     else:
         folder.prepare(directory)
         with folder.locked(directory):
+            folder.require_own(directory, command.name)
             with closing(command.executor) as executor:
                 experiment.execute(command.config, directory, stopwatch, executor)
             folder.write_provenance(directory, command.name, argv, command.config)

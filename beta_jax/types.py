@@ -32,6 +32,8 @@ BATCH_SIZES = (1, 2, 4, 8, 16)
 """Sizes of batches: powers of two, each reached by doubling the one before."""
 BATCHING = ("published", "strict")
 GB = 2**30
+MAX_DEVICES = 2**16
+"""Devices of a cluster: as many as the largest placement that can be simulated may use."""
 
 
 class ParallelConfig(NamedTuple):
@@ -54,8 +56,8 @@ class Model:
 
     `rate_rps` (requests/s) and `cv` (coefficient of variation of the gaps) describe nominal
     traffic; they are needed only to generate workloads and by the policies that plan from rates.
-    Raises ValueError for an SLO that is not > 0 (infinity is none), and for a rate or a CV that is
-    negative or infinite.
+    Raises ValueError for a name or a type that is not text, for an SLO that is not > 0 (infinity is
+    none), and for a rate or a CV that is negative or infinite.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Model:
 
     def __post_init__(self) -> None:
         where = f"model {self.name}"
+        if not (isinstance(self.name, str) and isinstance(self.type, str)):
+            raise ValueError(f"{where}: name and type must be text, got type {self.type!r}")
         if not self.slo_s > 0:
             raise ValueError(f"{where}: SLO must be > 0 seconds, got {self.slo_s}")
         if not (0 <= self.rate_rps < math.inf or math.isnan(self.rate_rps)):
@@ -78,8 +82,8 @@ class Model:
 class Cluster:
     """`num_devices` equal devices with `memory_bytes` usable each, `devices_per_node` to a node.
 
-    Raises ValueError for numbers of devices that are not whole or less than 1, and for memory that
-    is not > 0 and finite.
+    Raises ValueError for numbers of devices that are not whole or not from 1 to `MAX_DEVICES`, and
+    for memory that is not > 0 and finite.
     """
 
     num_devices: int
@@ -89,9 +93,10 @@ class Cluster:
     def __post_init__(self) -> None:
         for name in ("num_devices", "devices_per_node"):
             value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and value >= 1):
+            if not (isinstance(value, int | np.integer) and 1 <= value <= MAX_DEVICES):
                 raise ValueError(
-                    f"a cluster needs devices: {name} must be a whole number >= 1, got {value!r}"
+                    f"a cluster needs devices: {name} must be a whole number from 1 to "
+                    f"{MAX_DEVICES}, got {value!r}"
                 )
         if not 0 < self.memory_bytes < math.inf:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 from beta_jax.placement.problem import Problem
 from beta_jax.types import Model, ParallelConfig
@@ -113,8 +114,9 @@ class Schedule:
 
 
 def weight_on_device(problem: Problem, model: Model, config: ParallelConfig) -> int:
-    """Bytes that a model's weights take on each device of a group: its largest stage, rounded.
+    """Bytes that a model's weights take on each device of a group: its largest stage, rounded down.
 
-    Whole bytes make sums exact, so that models that fill a device exactly fit.
+    Whole bytes make sums exact; rounded down, so that models that fill a device to the last byte
+    fit, whatever the parts of a byte that each takes.
     """
-    return round(float(problem.profile.weight_bytes(model.type, config).max()))
+    return math.floor(problem.profile.weight_bytes(model.type, config).max())

@@ -14,6 +14,7 @@ from experiments.cli.flags import define_flags, from_flags
 from experiments.engine import executor as executors
 from experiments.engine.executor import Executor
 from experiments.engine.fields import describe, render, walk
+from experiments.engine.files import input_path
 from experiments.experiment import Runnable
 
 USAGE = """\
@@ -96,6 +97,19 @@ def _executor(name: str, ray_address: str | None) -> Executor:
     if ray_address is not None and name != "ray":
         raise CommandLineError("--ray_address needs --executor=ray")
     return executors.named(name, ray_address)
+
+
+def explain(error: ValueError | OSError, command: Command | None) -> str:
+    """An error in one line, with the flag that gave the file or folder which it speaks of."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    for leaf in walk(command.config) if command else ():
+        for value in leaf.value if isinstance(leaf.value, tuple) else (leaf.value,):
+            named = isinstance(value, str) and value and str(input_path(value))
+            if named and text.startswith((f"{named}:", f"{named},")):
+                return f"--{leaf.name}={text}"
+    return text
 
 
 def _flags() -> flags.FlagValues:

@@ -37,6 +37,15 @@ def prepare(directory: Path) -> None:
         raise OutputError(f"cannot write to --out_dir {directory}: {error.strerror}") from None
 
 
+def require_own(directory: Path, name: str) -> None:
+    """Raise OutputError if the directory holds results of another config than `name`."""
+    owner = name
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no run has ended here yet
+        owner = json.loads((directory / RUN).read_text())["config_name"]
+    if owner != name:
+        raise OutputError(f"--out_dir {directory} holds results of {owner}, not of {name}")
+
+
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Keep other runs out of an existing directory; raises OutputError if one is at it.
@@ -73,11 +82,7 @@ def clean(directory: Path, name: str, files: Iterable[str]) -> str:
     if not directory.is_dir():
         return f"{directory} is not there: nothing to delete"
     with locked(directory):
-        owner = name
-        with contextlib.suppress(OSError, ValueError, KeyError):  # no run has ended here yet
-            owner = json.loads((directory / RUN).read_text())["config_name"]
-        if owner != name:
-            raise OutputError(f"{directory} holds results of {owner}, not of {name}")
+        require_own(directory, name)
         paths = [directory / file for file in (*files, RUN, TIMINGS)]
         found = [path for path in (*paths, *map(unfinished, paths)) if path.is_file()]
         for path in found:

@@ -54,6 +54,18 @@ def test_memory_may_be_filled_exactly():
         Placement((Group(ParallelConfig(1, 1), (0, 1, 2)),)).check(problem)
 
 
+@pytest.mark.parametrize("count", [3, 6, 7, 1000])
+def test_models_that_share_a_device_evenly_fill_it(count: int):
+    """Shares of a byte are lost, so that sums of them cannot be too much."""
+    one = ParallelConfig(1, 1)
+    models = tuple(Model(f"m{i}", "t", 1.0) for i in range(count + 1))
+    profile = make_profile({"t": {one: [0.1]}}, weight_bytes=13 * 2**30 / count)
+    problem = Problem(models, Cluster(1), profile)
+    Placement((Group(one, tuple(range(count))),)).check(problem)
+    with pytest.raises(PlacementError, match=r"needs .* GiB"):
+        Placement((Group(one, tuple(range(count + 1))),)).check(problem)
+
+
 @given(
     st.one_of(
         placements(3),

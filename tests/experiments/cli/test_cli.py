@@ -254,6 +254,29 @@ def test_an_unwritable_out_dir_is_refused_before_the_work(tmp_path, monkeypatch,
     assert "cannot write to --out_dir" in capsys.readouterr().err
 
 
+FOLDERS = ("evaluate placement", "evaluate profile", "quickstart requests", "sweep models")
+
+
+@pytest.mark.parametrize("config, field", [entry.split() for entry in FOLDERS])
+def test_a_folder_in_place_of_a_file_is_named_with_its_field(config, field, main, tmp_path, capsys):
+    assert main("--config", config, f"--config.{field}={tmp_path}") == 1
+    assert capsys.readouterr().err == f"error: --config.{field}={tmp_path}: Is a directory\n"
+
+
+def test_the_line_of_a_file_is_named_with_its_field(main, tmp_path, capsys):
+    (tmp_path / "trace.csv").write_text("no,trace\n")
+    assert main("--config", "sec6_2", f"--config.maf1={tmp_path / 'trace.csv'}") == 1
+    assert f"error: --config.maf1={tmp_path / 'trace.csv'}, line 1: " in capsys.readouterr().err
+
+
+def test_results_of_another_config_are_not_written_over(main, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"config_name": "sec6_5"}')
+    monkeypatch.setattr(Experiment, "execute", lambda *_: pytest.fail("worked first"))
+    assert main(*ONE_POINT) == 1
+    assert "out holds results of sec6_5, not of sec6_3" in capsys.readouterr().err
+
+
 def test_a_failed_or_interrupted_run_changes_no_file(main, tmp_path, monkeypatch):
     assert main(*ONE_POINT) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -369,12 +392,12 @@ def test_train_and_test_traffic_are_told_apart(main, tmp_path):
     assert {row["trained_on_test"] for row in same} == {"True"}
 
 
-def test_a_table_of_placements_tested_on_their_training_traffic_says_so(main, capsys):
+def test_a_table_of_placements_tested_on_their_training_traffic_says_so(main, tmp_path, capsys):
     assert main(*ONE_POINT, "--config.test_seed=7") == 0
     assert "trained on the traffic" not in capsys.readouterr().out
     assert main(*ONE_POINT) == 0
     assert "trained on the traffic that they are tested on" in capsys.readouterr().out
-    assert main("--config=quickstart") == 0
+    assert main("--config=quickstart", f"--out_dir={tmp_path / 'quickstart'}") == 0
     assert "trained on the traffic that they are tested on" in capsys.readouterr().out
 
 
