@@ -48,6 +48,21 @@ class _Costs:
     act_bytes: Mapping[int, Stages]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a measured profile comes from.
+
+    date: of its last measurement, ISO 8601. software: versions by name. sequence: tokens of a
+    request, by model type.
+    """
+
+    chip: str
+    dtype: str
+    date: str
+    software: Mapping[str, str]
+    sequence: Mapping[str, int]
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     """Stage latencies and memory per (model type, configuration); equal iff the content is equal.
@@ -59,11 +74,12 @@ class Profile:
     _costs: Mapping[str, Mapping[ParallelConfig, _Costs]]
     _reference_latency_s: Mapping[str, float]
     note: str = ""
+    measured: Provenance | None = None
 
     @classmethod
     def from_dict(cls, document: Any) -> Profile:
         """Build from the content of a profile file; raises ProfileError naming type and field."""
-        top = _object(document, "top level", ("format", "version", "types"), ("note",))
+        top = _object(document, "top level", ("format", "version", "types"), ("note", "measured"))
         if (top["format"], top["version"]) != (FORMAT, VERSION):
             raise ProfileError(
                 f"format {reprlib.repr(top['format'])} version {reprlib.repr(top['version'])} "
@@ -80,7 +96,8 @@ class Profile:
                 value = entry["reference_latency_s"]
                 reference_s[name] = _number(value, f"{name}: reference_latency_s", positive=True)
             costs[name] = _read_configs(entry["configs"], name)
-        return cls(costs, reference_s, note)
+        measured = _read_provenance(top["measured"]) if "measured" in top else None
+        return cls(costs, reference_s, note, measured)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a profile file, types and configurations in sorted order."""
@@ -103,7 +120,10 @@ class Profile:
                 }
                 for config, costs in configs.items()
             ]
-        return {"format": FORMAT, "version": VERSION, "note": self.note, "types": types}
+        head = {"format": FORMAT, "version": VERSION, "note": self.note}
+        if self.measured is not None:
+            head["measured"] = dataclasses.asdict(self.measured)
+        return head | {"types": types}
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -173,12 +193,12 @@ class Profile:
         return Profile.from_dict(document)
 
     def checksum(self) -> str:
-        """SHA-256 of the numbers (not of the note), the same for every file format and order."""
+        """SHA-256 of the numbers (not of where they come from), the same for every file format."""
         return self._checksum
 
     @functools.cached_property
     def _checksum(self) -> str:
-        content = self.to_dict() | {"note": ""}
+        content = dataclasses.replace(self, note="", measured=None).to_dict()
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -284,6 +304,22 @@ def _parse(text: bytes) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"not JSON: {error}") from None
+
+
+def _read_provenance(value: Any) -> Provenance:
+    texts = ("chip", "dtype", "date")
+    fields = _object(value, "measured", (*texts, "software", "sequence"))
+    software = _object(fields["software"], "measured: software")
+    sequence = _object(fields["sequence"], "measured: sequence")
+    for where, text in [*((name, fields[name]) for name in texts), *software.items()]:
+        if not isinstance(text, str):
+            raise ProfileError(f"measured: {where}: expected text, got {reprlib.repr(text)}")
+    for type, tokens in sequence.items():
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+            raise ProfileError(
+                f"measured: sequence: {type}: expected tokens >= 1, got {reprlib.repr(tokens)}"
+            )
+    return Provenance(**fields)
 
 
 def _read_configs(rows: Any, name: str) -> dict[ParallelConfig, _Costs]:
