@@ -2,8 +2,8 @@
 
     python examples/gpu_sweep.py [--placements 100] [--seeds 100]
 
-How long should pipelines be, if the models of each group are drawn at random? Prints the same on any
-device.
+How long should pipelines be, if the models of each group are drawn at random? It prints the same on
+any device.
 """
 
 import argparse

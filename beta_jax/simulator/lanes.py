@@ -49,6 +49,8 @@ class Lane:
         """
         if self.problem.rules.batches:
             return padded_size(max((config.pp for config in self.configs), default=1), 1)
+        if all(config.pp == 1 for config in self.configs):
+            return 1
         types = [model.type for model in self.problem.models]
         by_model = Trait.WORK_BY_MODEL in self.problem.rules.traits(self.workload)
         mixed = (
@@ -149,13 +151,16 @@ def make_simulations(
             + ", ".join(map(str, lengths))
         )
     simulations = []
+    checked: set[tuple[int, int]] = set()  # as sweeps name the same few objects again and again
     for index in range(number):
         problem = problems[index % len(problems)]
         placement = placements[index % len(placements)]
         workload = workloads[index % len(workloads)]
         if not isinstance(placement, Placement | Schedule):
             raise TypeError(f"expected a Placement or Schedule, got {type(placement).__name__}")
-        placement.check(problem)
+        if (pair := (id(problem), id(placement))) not in checked:
+            placement.check(problem)
+            checked.add(pair)
         count_from, count_to = workload.warmup_cut(warmup_s)
         lanes = []
         for static, lo, hi in segments(placement, workload):
