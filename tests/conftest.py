@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+from collections.abc import Iterator
 
 import pytest
 
+from beta_jax import backend
 from beta_jax.search.fill import greedy
 from beta_jax.simulator import engine, packing
 from beta_jax.simulator.engine import Kernel
@@ -27,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def interruptible() -> None:
     """What a shell starts in the background ignores Ctrl-C, and so would all that tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgetful() -> Iterator[None]:
+    """Compiled programs of all modules together take gigabytes; the cache on disk has them, too."""
+    yield
+    backend.forget_programs()
 
 
 @pytest.fixture(scope="session")
