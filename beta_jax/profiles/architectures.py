@@ -196,6 +196,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2.5-7b": _decoder(3584, 28, 28, 4, feed_forward=18944, vocabulary=152064, qkv_bias=True),
     "qwen2.5-32b": _decoder(5120, 64, 40, 8, feed_forward=27648, vocabulary=152064, qkv_bias=True),
     "mixtral-8x7b": _decoder(4096, 32, 32, 8, feed_forward=14336, vocabulary=32000, experts=8),
+    # Nobody's: to try things with.
+    "tiny": Architecture(sequence=32, hidden=64, layers=4, heads=4, vocabulary=1024),
 }
 
 

@@ -32,7 +32,7 @@ COLUMNS: Columns = {
     **dict.fromkeys(("low_s", "median_s", "high_s"), float),
 }
 """What the figure is drawn from."""
-OWN = Architecture(sequence=128, hidden=128, layers=4, heads=4, vocabulary=1024)
+OWN = ARCHITECTURES["tiny"]
 """What a model type of one's own is like where the command line does not say otherwise."""
 
 
@@ -137,9 +137,11 @@ def architectures(config: Config) -> dict[str, Architecture]:
     if own and config.architecture == OWN:
         find_architecture(own[0])
     if len(own) > 1:
-        raise ValueError(f"models: --config.architecture.* tells of one type, not of {own}")
+        raise ValueError(
+            f"models: --config.architecture tells of one type, not of {', '.join(own)}"
+        )
     if not own and config.architecture != OWN:
-        raise ValueError("models: give the type that --config.architecture.* tells of a name")
+        raise ValueError("models: has no name for the type that --config.architecture tells of")
     shapes = {name: ARCHITECTURES.get(name, config.architecture) for name in config.models}
     if config.sequence is None:
         return shapes

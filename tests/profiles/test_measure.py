@@ -17,49 +17,20 @@ from hypothesis import strategies as st
 
 from beta_jax import GB, ParallelConfig, ProfileError, load_profile, save_profile
 from beta_jax.profiles.architectures import Architecture
-from beta_jax.profiles.measure import CUTS, Measured, MeasureError, Settings, measure_profile
-from beta_jax.profiles.measure.model import Program, SplitModel
+from beta_jax.profiles.measure import CUTS, Measured, MeasureError, Settings
 
 import split_models
+from bench import ACT_BYTES, COST_S, QUICK, Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Architecture(sequence=4, hidden=16, layers=6, heads=4, vocabulary=32)
 MIXED = dataclasses.replace(SHAPE, experts=4, expert_every=2)
-COST_S = {"embedding": 0.5, "dense": 2.0, "experts": 5.0, "output": 3.0}
-ACT_BYTES = 1000
-QUICK = Settings(warmup=1, repeats=3)
-
-
-class Bench:
-    """Devices that take what is said, and a clock that sees nothing else."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.cost_s = dict(COST_S)
-        self.runs: list[tuple[str, int]] = []
-        self.fails_at: dict[tuple[str, int], str] = {}
-
-    def program(self, part: str, batch: int) -> Program:
-        def run(weights: object, x: np.ndarray) -> np.ndarray:
-            if (part, batch) in self.fails_at:
-                raise jax.errors.JaxRuntimeError(self.fails_at[part, batch])
-            self.runs.append((part, batch))
-            self.now_s += self.cost_s[part] * batch
-            return x
-
-        return Program(run, ACT_BYTES * batch)
-
-    def measure(self, shape: Architecture = MIXED, **options) -> Measured:
-        asked = {"pps": (1, 2, 3), "batches": (1, 4), "settings": QUICK} | options
-        return measure_profile({"m": shape}, clock=lambda: self.now_s, **asked)
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench()
-    monkeypatch.setattr(SplitModel, "_compile", lambda self, *of: made.program(*of))
-    monkeypatch.setattr(SplitModel, "load", lambda self, span: [{}] * len(self.parts(span)))
-    monkeypatch.setattr(SplitModel, "input", lambda self, span, batch: np.zeros(batch))
+    made.install(monkeypatch)
     return made
 
 
@@ -110,11 +81,9 @@ def latencies(measured: Measured, cut: str, pp: int, batch: int) -> list[float]:
 def test_stages_add_up_and_the_longest_balanced_one_is_the_shortest_possible(cost_s, pp):
     with pytest.MonkeyPatch.context() as patch:
         bench = Bench()
-        patch.setattr(SplitModel, "_compile", lambda self, *of: bench.program(*of))
-        patch.setattr(SplitModel, "load", lambda self, span: [{}] * len(self.parts(span)))
-        patch.setattr(SplitModel, "input", lambda self, span, batch: np.zeros(batch))
+        bench.install(patch)
         bench.cost_s = cost_s
-        measured = bench.measure(pps=(pp,))
+        measured = bench.measure(MIXED, pps=(pp,))
     layers = [sum(cost_s[part] for part in MIXED.parts(layer)) for layer in range(7)]
     assert measured.layer_latency_s["m", 1] == layers
     cuts = itertools.combinations(range(1, 7), pp - 1)
@@ -129,7 +98,7 @@ def test_stages_add_up_and_the_longest_balanced_one_is_the_shortest_possible(cos
 
 
 def test_every_span_is_run_as_often_as_asked_and_no_oftener(bench):
-    measured = bench.measure()
+    measured = bench.measure(MIXED)
     spans = {(stage.begin, stage.end, stage.batch) for stage in measured.stages}
     spans |= {(layer, layer + 1, 1) for layer in (0, 1, 2, 6)}  # one of each kind, to balance by
     expected = sum(len(list(parts(*span[:2]))) for span in spans)
@@ -142,13 +111,13 @@ def parts(begin: int, end: int):
 
 
 def test_even_stages_have_equally_many_blocks_and_the_last_one_the_output(bench):
-    measured = bench.measure(pps=(4,))
+    measured = bench.measure(MIXED, pps=(4,))
     even = [stage for stage in measured.stages if (stage.cut, stage.batch) == ("even", 1)]
     assert [(stage.begin, stage.end) for stage in even] == [(0, 2), (2, 4), (4, 5), (5, 7)]
 
 
 def test_killed_in_the_middle_it_goes_on_from_there(bench):
-    whole = bench.measure()
+    whole = bench.measure(MIXED)
     runs, bench.runs = bench.runs, []
     known: dict = {}
 
@@ -160,14 +129,14 @@ def test_killed_in_the_middle_it_goes_on_from_there(bench):
 
     for _ in range(100):
         try:
-            again = bench.measure(known=known, keep=keep)
+            again = bench.measure(MIXED, known=known, keep=keep)
             break
         except KeyboardInterrupt:
             pass
     assert sorted(bench.runs) == sorted(runs)
     assert len(known) > 15
     assert again.profile() == whole.profile()
-    assert bench.measure(known=known, keep=keep).stages == again.stages
+    assert bench.measure(MIXED, known=known, keep=keep).stages == again.stages
 
 
 @pytest.mark.parametrize(
@@ -181,14 +150,14 @@ def test_killed_in_the_middle_it_goes_on_from_there(bench):
 )
 def test_what_was_measured_otherwise_is_not_believed(bench, change):
     known: dict = {}
-    bench.measure(keep=known.__setitem__)
+    bench.measure(MIXED, keep=known.__setitem__)
     before = len(known)
-    bench.measure(known=dict(known), keep=known.__setitem__, **change)
+    bench.measure(**{"shape": MIXED} | change, known=dict(known), keep=known.__setitem__)
     assert len(known) > before
 
 
 def test_the_profile_has_what_was_measured_and_where(bench, tmp_path):
-    measured = bench.measure()
+    measured = bench.measure(MIXED)
     profile = measured.profile("even")
     save_profile(tmp_path / "p.json", profile)
     again = load_profile(tmp_path / "p.json")
@@ -218,16 +187,16 @@ def test_the_profile_has_what_was_measured_and_where(bench, tmp_path):
     ],
 )
 def test_a_profile_that_lies_of_where_it_comes_from_is_refused(bench, field, value, expected):
-    document = bench.measure().profile().to_dict()
+    document = bench.measure(MIXED).profile().to_dict()
     document["measured"][field] = value
     with pytest.raises(ProfileError, match=expected):
-        type(bench.measure().profile()).from_dict(document)
+        type(bench.measure(MIXED).profile()).from_dict(document)
 
 
 def test_what_does_not_fit_is_named_and_the_rest_goes_on(bench):
     weights = [4 * MIXED.num_weights(layer) for layer in range(7)]
     limit = sum(weights) - 1
-    measured = bench.measure(settings=dataclasses.replace(QUICK, memory_bytes=limit))
+    measured = bench.measure(MIXED, settings=dataclasses.replace(QUICK, memory_bytes=limit))
     assert {(s.pp, s.batch) for s in measured.stages if s.row["misfit"]} == {(1, 1), (1, 4)}
     assert measured.misfits == [
         f"m (1,1,1), {cut}: does not fit from batch size 1 on; stage 0: "
@@ -242,7 +211,7 @@ def test_what_does_not_fit_is_named_and_the_rest_goes_on(bench):
 
 def test_activations_count_as_well(bench):
     limit = 4 * sum(map(MIXED.num_weights, range(7))) + 2 * ACT_BYTES
-    measured = bench.measure(settings=dataclasses.replace(QUICK, memory_bytes=limit))
+    measured = bench.measure(MIXED, settings=dataclasses.replace(QUICK, memory_bytes=limit))
     profile = measured.profile()
     assert profile.batch_sizes("m", ParallelConfig(1, 1)) == (1,)
     assert profile.batch_sizes("m", ParallelConfig(1, 2)) == (1, 4)
@@ -250,17 +219,17 @@ def test_activations_count_as_well(bench):
 
 def test_running_out_of_memory_is_no_end_but_other_errors_are(bench):
     bench.fails_at["output", 4] = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate"
-    measured = bench.measure()
+    measured = bench.measure(MIXED)
     assert {s.batch for s in measured.stages if s.row["misfit"]} == {4}
     assert "from batch size 4 on; stage 2: it ran out of memory" in measured.misfits[-1]
     assert measured.profile().batch_sizes("m", ParallelConfig(1, 2)) == (1,)
     bench.fails_at["output", 4] = "INTERNAL: the device is gone"
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
-        bench.measure()
+        bench.measure(MIXED)
 
 
 def test_a_layer_that_does_not_fit_leaves_nothing_to_profile(bench):
-    measured = bench.measure(settings=dataclasses.replace(QUICK, memory_bytes=100.0))
+    measured = bench.measure(MIXED, settings=dataclasses.replace(QUICK, memory_bytes=100.0))
     assert len(measured.misfits) == 3  # evenly cut, as the balance is not known
     assert not bench.runs
     with pytest.raises(ProfileError, match="nothing that was asked for fits the devices"):
@@ -280,14 +249,14 @@ def test_a_layer_that_does_not_fit_leaves_nothing_to_profile(bench):
 )
 def test_what_cannot_be_measured_is_told_before_anything_is(bench, options, expected):
     with pytest.raises(MeasureError, match=expected):
-        bench.measure(**options)
+        bench.measure(MIXED, **options)
     assert not bench.runs
 
 
 def test_shapes_that_devices_cannot_cut_are_told_by_name_and_field(bench, monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [jax.devices()[0]] * 8)
     with pytest.raises(MeasureError, match="ops: m: heads = 4 is not divisible by op = 8"):
-        bench.measure(ops=(2, 8))
+        bench.measure(MIXED, ops=(2, 8))
 
 
 @pytest.mark.parametrize(
