@@ -1,18 +1,20 @@
 """Systems whose averages queueing theory gives exactly, as the simulator expresses them.
 
-All of them are lanes of one block and share their traffic: Poisson arrivals of three models, one
-request/s together, so that a load is a service time in seconds. Every stage and SLO of `averages`
-is a multiple of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
+All of them share their traffic, and those without random work a block: Poisson arrivals of three
+models, one request/s together, so that a load is a (mean) service time in seconds. Every stage and
+SLO of `averages` is a multiple of 1/512 s, which neither float32 nor ticks round. Overheads are 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
@@ -21,7 +23,7 @@ from beta_jax.simulator import Outcome, simulate
 from beta_jax.theory import queueing
 from beta_jax.theory.placements import Theory
 from beta_jax.types import Cluster, Model, ParallelConfig, Rules
-from beta_jax.workloads.synthesis import synthesize_many
+from beta_jax.workloads.synthesis import WorkDistribution, synthesize_many
 
 RATES_RPS = (0.2, 0.3, 0.5)
 ALL = (0, 1, 2)
@@ -29,6 +31,9 @@ FOREVER = math.inf
 WARMUP_S = 400.0
 """Many relaxation times of the most loaded of `averages`, at 0.8."""
 WORKLOADS_AT_ONCE = 8
+EXPONENTIAL = scipy.stats.expon()
+VARIED_CV = 2.0
+VARIED = scipy.stats.gamma(VARIED_CV**-2, scale=VARIED_CV**2)
 RULES = Rules(stage_overhead=0.0, request_overhead_s=0.0)
 Stages = tuple[float, ...]
 Groups = tuple[tuple[Stages, tuple[int, ...]], ...]
@@ -38,7 +43,8 @@ Groups = tuple[tuple[Stages, tuple[int, ...]], ...]
 class KnownAverage(NamedTuple):
     """A system, what is measured of each simulation, and what that is on average, exactly.
 
-    max_batch: of strict batching; none: there is none.
+    max_batch: of strict batching; none: there is none. work: by which service times vary, with a
+        mean of 1; none: they do not.
     """
 
     name: str
@@ -48,6 +54,7 @@ class KnownAverage(NamedTuple):
     measure: Callable[[Outcome], float]
     exact: float
     max_batch: int | None = None
+    work: WorkDistribution | None = None
 
 
 class Comparison(NamedTuple):
@@ -101,16 +108,21 @@ def compare(
     placements = [systems.placement(known.groups) for known in found]
     measured: list[list[float]] = [[] for _ in found]
     for first in range(seed, seed + replications, WORKLOADS_AT_ONCE):
-        workloads = synthesize_many(
-            problems[0].models,
-            seeds=range(first, min(first + WORKLOADS_AT_ONCE, seed + replications)),
-            duration_s=duration_s,
-            process="poisson",
-        )
+        seeds = range(first, min(first + WORKLOADS_AT_ONCE, seed + replications))
+        workloads = {
+            work: synthesize_many(
+                problems[0].models,
+                seeds=seeds,
+                duration_s=duration_s,
+                process="poisson",
+                work=work,
+            )
+            for work in {known.work for known in found}
+        }
         outcomes = simulate(
-            problems * len(workloads),
-            placements * len(workloads),
-            [workload for workload in workloads for _ in found],
+            problems * len(seeds),
+            placements * len(seeds),
+            [workloads[known.work][i] for i in range(len(seeds)) for known in found],
             warmup_s=warmup_s,
             outputs="requests",
         )
@@ -128,7 +140,8 @@ def _compared(known: KnownAverage, values: list[float]) -> Comparison:
 
 def averages() -> list[KnownAverage]:
     """The systems; loads and SLOs below, at and above what they can serve."""
-    return [*_waits(), *_replicas(), *_two_models(), *_deadlines(), *_pairs()]
+    systems = _waits(), _replicas(), _two_models(), _deadlines(), _pairs(), _random_work()
+    return list(itertools.chain.from_iterable(systems))
 
 
 def _waits() -> Iterable[KnownAverage]:
@@ -192,6 +205,37 @@ def _pairs() -> Iterable[KnownAverage]:
         exact = float(latency_s @ np.array(RATES_RPS))
         name = f"M/D/1 in pairs, loads {', '.join(f'{rate * service_s:g}' for rate in RATES_RPS)}"
         yield KnownAverage(name, "mean latency (s)", groups, FOREVER, latency_mean_s, exact, 2)
+
+
+def _random_work() -> Iterable[KnownAverage]:
+    """Requests of different length: exponential service times, and more varied ones."""
+
+    def known(name: str, groups: Groups, exact: float, work: WorkDistribution) -> KnownAverage:
+        return KnownAverage(
+            name, "mean latency (s)", groups, FOREVER, latency_mean_s, exact, work=work
+        )
+
+    for load in (0.5, 0.75):
+        groups: Groups = (((load,), ALL),)
+        exact = load + float(queueing.mm1_wait_s(1, load))
+        yield known(f"M/M/1, load {load:g}", groups, exact, EXPONENTIAL)
+        exact = load + float(queueing.mg1_wait_s(1, load, VARIED_CV))
+        yield known(f"M/G/1, CV {VARIED_CV:g}, load {load:g}", groups, exact, VARIED)
+    # Latencies of M/M/1 are exponential.
+    name, ones = f"M/M/1, load {load:g}", known("", groups, 0.0, EXPONENTIAL)
+    for latency_s in (2.0, 6.0):
+        yield ones._replace(
+            name=name,
+            quantity=f"share within {latency_s:g} s",
+            measure=share_within(latency_s),
+            exact=-math.expm1(-latency_s * (1 / load - 1)),
+        )
+    exact = load + float(queueing.mm1_wait_s(1, load))
+    yield ones._replace(name=f"{name}, in batches of one", exact=exact, max_batch=1)
+    for number, service_s in ((2, 1.5), (3, 2.25)):
+        exact = service_s + float(queueing.mmc_wait_s(number, 1, service_s))
+        name = f"M/M/{number}, load {service_s / number:g} of each"
+        yield known(name, (((service_s,), ALL),) * number, exact, EXPONENTIAL)
 
 
 def _pipeline(stages: Stages) -> str:

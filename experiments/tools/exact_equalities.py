@@ -6,6 +6,7 @@ lane alone and many in lockstep, and the dispatch rules.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,9 +17,17 @@ from beta_jax.placement.problem import Problem
 from beta_jax.simulator import Dispatch, Outcome, simulate
 from beta_jax.simulator.engine import Kernel, join_requests, make_simulations, simulate_lanes
 from beta_jax.theory import queueing
-from beta_jax.theory.systems import ALL, FOREVER, Comparison, Groups, KnownAverage, Systems
-from beta_jax.types import Workload, durations_to_ticks
-from beta_jax.workloads.synthesis import synthesize
+from beta_jax.theory.systems import (
+    ALL,
+    EXPONENTIAL,
+    FOREVER,
+    Comparison,
+    Groups,
+    KnownAverage,
+    Systems,
+)
+from beta_jax.types import ONE_WORK, Workload, durations_to_ticks
+from beta_jax.workloads.synthesis import WorkDistribution, synthesize
 
 DURATION_S = 2000.0
 LATER_TICKS = 1_200_000 * 10**9
@@ -35,9 +44,10 @@ def compare(averages: Sequence[KnownAverage], seed: int) -> list[Comparison]:
     return [
         *_bursts(),
         *_programs(seed),
-        *_lanes([known for known in averages if known.max_batch is None], seed),
+        *_lanes([known for known in averages if known.max_batch is known.work is None], seed),
         *_dispatch(seed),
         *_batches(seed),
+        *_works(seed),
         *_clocks(seed),
     ]
 
@@ -89,18 +99,18 @@ def _lanes(averages: Sequence[KnownAverage], seed: int) -> Iterable[Comparison]:
     systems = Systems(stages for known in averages for stages, _ in known.groups)
     problems = [systems.problem(known.slo_s) for known in averages]
     placements = [systems.placement(known.groups) for known in averages]
-    yield from _together(f"{len(averages)} lanes", problems, placements, seed)
+    workload = _traffic(problems[0], seed)
+    yield from _together(f"{len(averages)} lanes", problems, placements, workload)
     systems = Systems([DEEP], ("t", "slow", "t"))
     for dispatch in Dispatch:
         problems = [systems.problem(slo_s, dispatch) for slo_s in np.arange(1.5, 6.5, 0.25)]
         placements = [systems.placement(((DEEP, (0, 1)), (DEEP, (1, 2))))] * len(problems)
-        yield from _together(f"{len(problems)} lanes, {dispatch}", problems, placements, seed)
+        yield from _together(f"{len(problems)} lanes, {dispatch}", problems, placements, workload)
 
 
 def _together(
-    name: str, problems: Sequence[Problem], placements: Sequence[Placement], seed: int
+    name: str, problems: Sequence[Problem], placements: Sequence[Placement], workload: Workload
 ) -> Iterable[Comparison]:
-    workload = _traffic(problems[0], seed)
     together = _in_lockstep(problems, placements, workload)
     apart = [_run(*system, workload) for system in zip(problems, placements, strict=True)]
     differ = sum(
@@ -157,6 +167,25 @@ def _batches(seed: int) -> Iterable[Comparison]:
     )
 
 
+def _works(seed: int) -> Iterable[Comparison]:
+    """Work of one is what the profile says, in every program; and other work is the same in all."""
+    systems = Systems([DEEP], ("t", "slow", "t"))
+    placement = systems.placement(((DEEP, (0, 1)), (DEEP, (1, 2))))
+    problem = systems.problem(4.0)
+    workload = _traffic(problem, seed)
+    ones = dataclasses.replace(workload, work=np.full(len(workload), ONE_WORK))
+    for name, known, run in (
+        ("alone", problem, _run),
+        ("in lockstep", problem, lambda p, q, w: _in_lockstep([p], [q], w)[0]),
+        ("in batches", systems.problem(4.0, max_batch=2), _run),
+    ):
+        outcomes = [run(known, placement, requests) for requests in (workload, ones)]
+        yield _differ(f"work of one or none, {name}", *outcomes)
+    problems = [systems.problem(slo_s) for slo_s in np.arange(1.5, 6.5, 0.25)]
+    placements, varied = [placement] * len(problems), _traffic(problem, seed, EXPONENTIAL)
+    yield from _together(f"{len(problems)} lanes, random work", problems, placements, varied)
+
+
 def _one_model(workload: Workload) -> Workload:
     return Workload(workload.arrival, np.zeros_like(workload.model))
 
@@ -180,5 +209,6 @@ def _clocks(seed: int) -> Iterable[Comparison]:
     yield Comparison("all times doubled", "requests that differ", int(differ.sum()), 0)
 
 
-def _traffic(problem: Problem, seed: int) -> Workload:
-    return synthesize(problem.models, duration_s=DURATION_S, process="poisson", seed=seed)
+def _traffic(problem: Problem, seed: int, work: WorkDistribution | None = None) -> Workload:
+    models = problem.models
+    return synthesize(models, duration_s=DURATION_S, process="poisson", seed=seed, work=work)
