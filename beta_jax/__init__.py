@@ -16,6 +16,7 @@ _EXPORTS = {
     "traits": ("Trait",),
     "dispatch": ("Dispatch", "DispatchRule", "power_of_two"),
     "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
+    "profiles.prefill": ("PrefillTable", "load_prefill"),
     "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
     "placement.problem": ("Problem", "make_models"),
     "placement.placement": (
@@ -79,6 +80,8 @@ if TYPE_CHECKING:
     from beta_jax.placement.placement import Schedule as Schedule
     from beta_jax.placement.problem import Problem as Problem
     from beta_jax.placement.problem import make_models as make_models
+    from beta_jax.profiles.prefill import PrefillTable as PrefillTable
+    from beta_jax.profiles.prefill import load_prefill as load_prefill
     from beta_jax.profiles.profile import Profile as Profile
     from beta_jax.profiles.profile import ProfileError as ProfileError
     from beta_jax.profiles.profile import load_profile as load_profile

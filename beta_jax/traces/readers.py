@@ -77,6 +77,7 @@ def load_trace(
                    end_timestamp - duration; functions are told apart by `func` alone, as published.
       `azure_llm`  Azure LLM inference 2023 and 2024: TIMESTAMP, ContextTokens, GeneratedTokens.
                    Every file is one function. Times count from midnight before the first request.
+                   The context tokens are the `prompt_tokens` of the trace.
       `requests`   arrival_s, model: every model is one function.
       `rates`      client, timestamp_s, rate, cv: rate and CV of every client per window.
     Rows may be in any order, with CRLF and a byte order mark; other columns are not looked at.
@@ -233,9 +234,10 @@ def arrivals_format(
     return Format(title, columns, load)
 
 
-def _sorted(arrival_s: NDArray[np.float64], function: NDArray[np.int32]) -> Arrays:
+def _sorted(arrival_s: NDArray[np.float64], function: NDArray[np.int32], **others: Any) -> Arrays:
     order = np.argsort(arrival_s, kind="stable")
-    return {"arrival_s": arrival_s[order], "function": function[order]}
+    columns = {"arrival_s": arrival_s, "function": function, **others}
+    return {name: column[order] for name, column in columns.items()}
 
 
 def _load_llm(path: Path, files: list[Path], folder: Path | None) -> ArrivalTrace:
@@ -252,7 +254,8 @@ def _load_llm(path: Path, files: list[Path], folder: Path | None) -> ArrivalTrac
     function = np.repeat(
         np.arange(len(parts), dtype=np.int32), [len(p["arrival_s"]) for p in parts]
     )
-    both = _sorted(arrival_s, function)
+    tokens = np.concatenate([part["prompt_tokens"] for part in parts])
+    both = _sorted(arrival_s, function, prompt_tokens=tokens)
     return ArrivalTrace(
         path.name,
         "azure_llm",
@@ -260,12 +263,13 @@ def _load_llm(path: Path, files: list[Path], folder: Path | None) -> ArrivalTrac
         both["arrival_s"],
         both["function"],
         first_s=float(np.floor(both["arrival_s"][0])),
+        prompt_tokens=both["prompt_tokens"],
     )
 
 
 def _parse_llm(path: Path) -> Arrays:
     columns = LLM_COLUMNS
-    parts = []
+    parts, tokens = [], []
     for first, frame in checked_chunks(path, columns):
         try:
             times = pd.to_datetime(frame["TIMESTAMP"], format="ISO8601", utc=True)
@@ -273,12 +277,16 @@ def _parse_llm(path: Path) -> Arrays:
             blame(path, columns, first)
             raise TraceError(f"{path}: {error}") from None
         parts.append(times.dt.tz_localize(None).to_numpy().astype("datetime64[ns]"))
-    times_ns = np.sort(np.concatenate(parts).astype(np.int64))
+        tokens.append(frame["ContextTokens"].to_numpy(np.int32))
+    times_ns = np.concatenate(parts).astype(np.int64)
+    order = np.argsort(times_ns, kind="stable")
+    times_ns = times_ns[order]
     day_ns = int(DAY_S) * 10**9
     midnight_ns = int(times_ns[0]) // day_ns * day_ns
     return {
         "arrival_s": (times_ns - midnight_ns) / 1e9,
         "midnight_s": np.array([midnight_ns // 10**9]),
+        "prompt_tokens": np.concatenate(tokens)[order],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,15 +108,22 @@ def replay(
     replicas: int = 1,
     seed: int = 0,
     rng: str = "jax",
+    work: Callable[[int, NDArray[np.int32]], NDArray[np.float64]] | None = None,
 ) -> Workload:
     """Traffic for `num_models` models like that in a slice of a trace (Beta, OSDI 2023, 6.2).
 
     process: "gamma" or "poisson", fitted per window and sampled, see `fit_traffic`; or "vanilla",
     the arrivals themselves, each `replicas` times and played `time_scale` times as fast (2: 14 days
     in 7). Published rate scales belong to the full trace: see `reference_scale`.
+
+    work: of a vanilla replay of a trace with prompts: from the index of a model and the tokens of
+    its prompts, int32 [request], to their work as a share of what the profile says, float64
+    [request]; see `PrefillTable.work`.
     Raises TraceError for slices, windows and scales that the trace or the process does not allow.
     """
     if process != "vanilla":
+        if work is not None:
+            raise TraceError("prompts keep their length in a vanilla replay only")
         if time_scale != 1 or replicas != 1:
             raise TraceError("time scaling and replicas need a vanilla replay; scale the rate")
         traffic = fit_traffic(
@@ -135,10 +143,16 @@ def replay(
     if not (0 < time_scale < np.inf and replicas >= 1):
         raise TraceError(f"bad time scale {time_scale} or number of replicas {replicas}")
     start_s, end_s = trace.bounds(start, end)
-    arrival_s, function = trace.between(start_s, end_s)
+    arrival_s, function, tokens = trace.between(start_s, end_s)
     model = _map_functions(trace, function, num_models, mapping)[function]
     arrival_s = (arrival_s - start_s) / time_scale + start_s
-    return merge([np.repeat(arrival_s[model == m], replicas) for m in range(num_models)])
+    streams = [np.repeat(arrival_s[model == m], replicas) for m in range(num_models)]
+    if work is None:
+        return merge(streams)
+    if tokens is None:
+        raise TraceError(f"{trace.name}: work needs the lengths of prompts, this has none")
+    works = [np.repeat(work(m, tokens[model == m]), replicas) for m in range(num_models)]
+    return merge(streams, works)
 
 
 def fit_traffic(
@@ -265,7 +279,7 @@ def _fit_gaps(
     process: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rate and CV of the gaps, [model, window] both; 0 and 1 where there are too few gaps."""
-    arrival_s, function = trace.between(start_s, end_s)
+    arrival_s, function, _ = trace.between(start_s, end_s)
     window = ((arrival_s - start_s) // window_s).astype(np.int64)
     cell = model_of[function] * shape[1] + window
     order = np.argsort(cell, kind="stable")

@@ -50,6 +50,14 @@ class Entries(NamedTuple):
     requests: NDArray[np.float64]
 
 
+class Arrivals(NamedTuple):
+    """Requests of an `ArrivalTrace`, with its fields."""
+
+    arrival_s: NDArray[np.float64]
+    function: NDArray[np.int32]
+    prompt_tokens: NDArray[np.int32] | None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Trace:
     name: str
@@ -138,11 +146,15 @@ class CountTrace(_Trace):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArrivalTrace(_Trace):
-    """The arrival of every request: float64 seconds, sorted, and int32 function, both [request]."""
+    """The arrival of every request: float64 seconds, sorted, and int32 function, both [request].
+
+    prompt_tokens: int32 [request], of a trace that says how long prompts are.
+    """
 
     arrival_s: NDArray[np.float64]
     function: NDArray[np.int32]
     first_s: float = 0.0
+    prompt_tokens: NDArray[np.int32] | None = None
 
     @property
     def start_s(self) -> float:
@@ -152,15 +164,14 @@ class ArrivalTrace(_Trace):
     def end_s(self) -> float:
         return float(np.floor(self.arrival_s[-1])) + 1.0
 
-    def between(
-        self, start_s: float, end_s: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Arrivals in `[start_s, end_s)` and their functions."""
+    def between(self, start_s: float, end_s: float) -> Arrivals:
+        """The requests that arrive in `[start_s, end_s)`."""
         span = slice(*np.searchsorted(self.arrival_s, [start_s, end_s]))
-        return np.asarray(self.arrival_s[span]), np.asarray(self.function[span])
+        tokens = None if self.prompt_tokens is None else np.asarray(self.prompt_tokens[span])
+        return Arrivals(np.asarray(self.arrival_s[span]), np.asarray(self.function[span]), tokens)
 
     def entries(self, start_s: float, end_s: float, bin_s: float) -> Entries:
-        arrival_s, function = self.between(start_s, end_s)
+        arrival_s, function, _ = self.between(start_s, end_s)
         bins = int(-(-(end_s - start_s) // bin_s))
         window = ((arrival_s - start_s) // bin_s).astype(np.int64)
         cell, count = np.unique(function.astype(np.int64) * bins + window, return_counts=True)

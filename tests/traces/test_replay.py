@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -286,6 +287,15 @@ def test_vanilla_replay_is_the_trace():
     assert fast.arrival_s[fast.model == 1].tolist() == [60.5] * 3 + [89.5] * 3
 
 
+def test_prompts_keep_their_lengths():
+    plain = arrival_trace([[60.5, 61.0, 200.0], [59.0, 61.0, 119.0]])
+    trace = dataclasses.replace(plain, prompt_tokens=np.arange(6) * 100)
+    options = {"start": "0.0.1", "end": "0.0.2", "process": "vanilla", "replicas": 2}
+    workload = replay(trace, 2, **options, work=lambda m, tokens: tokens / 400 + m)
+    assert workload == dataclasses.replace(replay(plain, 2, **options), work=workload.work)
+    assert (workload.work / 65536).tolist() == [0.25] * 2 + [0.5] * 2 + [1.75] * 2 + [2] * 2
+
+
 def test_reference_rates(maf1_day):
     scale = reference_scale(maf1_day)
     assert scale == pytest.approx(10_000 / 375.338, rel=1e-5)
@@ -361,6 +371,8 @@ ARRIVALS = arrival_trace([[1.0, 2.0, 4.0], [3.0]])
         ),
         (lambda: replay(ARRIVALS, 1, process="vanilla", replicas=0), "replicas 0"),
         (lambda: replay(ARRIVALS, 3, process="vanilla"), "too few for 3"),
+        (lambda: replay(ARRIVALS, 1, work=lambda m, n: n), "in a vanilla replay only"),
+        (lambda: replay(ARRIVALS, 1, process="vanilla", work=lambda m, n: n), "lengths of prompts"),
     ],
 )  # fmt: skip
 def test_bad_replays_are_one_clear_line(make, message):
