@@ -22,7 +22,7 @@ from beta_jax.profiles.profile import FORMAT, VERSION, Profile
 from beta_jax.simulator import Outcome, simulate
 from beta_jax.theory import queueing
 from beta_jax.theory.placements import Theory
-from beta_jax.types import Cluster, Model, ParallelConfig, Rules
+from beta_jax.types import MAX_DEVICES, Cluster, Model, ParallelConfig, Rules
 from beta_jax.workloads.synthesis import WorkDistribution, synthesize_many
 
 RATES_RPS = (0.2, 0.3, 0.5)
@@ -291,7 +291,7 @@ class Systems:
         rules = dataclasses.replace(RULES, dispatch=dispatch)
         if max_batch is not None:
             rules = dataclasses.replace(rules, batching="strict", max_batch=max_batch)
-        return Problem(models, Cluster(num_devices=10**6), self._profile, rules)
+        return Problem(models, Cluster(num_devices=MAX_DEVICES), self._profile, rules)
 
     def placement(self, groups: Groups) -> Placement:
         return Placement(tuple(Group(self._config[stages], hosted) for stages, hosted in groups))
