@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 _EXPORTS = {
     "traits": ("Trait",),
     "dispatch": ("Dispatch", "DispatchRule", "power_of_two"),
-    "types": ("GB", "Cluster", "Model", "ParallelConfig", "Rules", "Workload"),
+    "types": ("GB", "Cluster", "Model", "ParallelConfig", "Pool", "Rules", "Workload"),
     "profiles.prefill": ("PrefillTable", "load_prefill"),
     "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
     "placement.problem": ("Problem", "make_models"),
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from beta_jax.types import Cluster as Cluster
     from beta_jax.types import Model as Model
     from beta_jax.types import ParallelConfig as ParallelConfig
+    from beta_jax.types import Pool as Pool
     from beta_jax.types import Rules as Rules
     from beta_jax.types import Workload as Workload
     from beta_jax.workloads.requests import WorkloadError as WorkloadError

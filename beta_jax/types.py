@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -37,17 +37,21 @@ MAX_DEVICES = 2**16
 
 
 class ParallelConfig(NamedTuple):
-    """How a group runs a model: `op` operator-parallel devices in each of `pp` pipeline stages."""
+    """How a group runs a model: `op` operator-parallel devices in each of `pp` pipeline stages.
+
+    pool: index of the cluster's pool that the devices are of; a group lies in one.
+    """
 
     op: int
     pp: int
+    pool: int = 0
 
     @property
     def num_devices(self) -> int:
         return self.op * self.pp
 
     def __str__(self) -> str:
-        return f"(1,{self.op},{self.pp})"
+        return f"(1,{self.op},{self.pp})" + (f"@{self.pool}" if self.pool else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,21 +83,25 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class Pool:
     """`num_devices` equal devices with `memory_bytes` usable each, `devices_per_node` to a node.
 
-    Raises ValueError for numbers of devices that are not whole or not from 1 to `MAX_DEVICES`, and
-    for memory that is not > 0 and finite.
+    price_per_hour: of a device, in any currency; NaN where it is not known.
+    Raises ValueError for a number of devices that is not whole or not from 0 to `MAX_DEVICES`,
+    nodes of less than one, memory that is not > 0 and finite, and a price that is negative or
+    infinite.
     """
 
+    name: str
     num_devices: int
     memory_bytes: float = 13 * GB
     devices_per_node: int = 8
+    price_per_hour: float = math.nan
 
     def __post_init__(self) -> None:
-        for name in ("num_devices", "devices_per_node"):
+        for name, least in (("num_devices", 0), ("devices_per_node", 1)):
             value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and 1 <= value <= MAX_DEVICES):
+            if not (isinstance(value, int | np.integer) and least <= value <= MAX_DEVICES):
                 raise ValueError(
                     f"a cluster needs devices: {name} must be a whole number from 1 to "
                     f"{MAX_DEVICES}, got {value!r}"
@@ -103,6 +111,66 @@ class Cluster:
                 f"a cluster needs memory: memory_bytes must be > 0 and finite, "
                 f"got {self.memory_bytes}"
             )
+        if not (0 <= self.price_per_hour < math.inf or math.isnan(self.price_per_hour)):
+            raise ValueError(
+                f"pool {self.name}: price_per_hour must be >= 0 and finite, "
+                f"got {self.price_per_hour}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Cluster:
+    """Pools of equal devices, in order: `Cluster(16)` is one, `Cluster(pools=[...])` are several.
+
+    A pool that has no devices keeps its place, so that clusters of other sizes can be compared.
+    Raises ValueError for no devices at all, and for two pools of one name.
+    """
+
+    pools: tuple[Pool, ...]
+
+    def __init__(
+        self,
+        num_devices: int | None = None,
+        memory_bytes: float = 13 * GB,
+        devices_per_node: int = 8,
+        *,
+        pools: Iterable[Pool] = (),
+    ) -> None:
+        pools = tuple(pools)
+        if (num_devices is None) != bool(pools):
+            raise ValueError("a cluster needs devices: give their number, or pools of them")
+        if num_devices is not None:
+            pools = (Pool("devices", num_devices, memory_bytes, devices_per_node),)
+        object.__setattr__(self, "pools", pools)
+        if len({*self.names}) < len(pools):
+            raise ValueError(f"two pools have the same name: {', '.join(self.names)}")
+        if not self.num_devices:
+            raise ValueError(
+                f"a cluster needs devices: num_devices must be a whole number from 1 to "
+                f"{MAX_DEVICES}, got {self.num_devices}"
+            )
+
+    @property
+    def num_devices(self) -> int:
+        """Of all pools together."""
+        return sum(pool.num_devices for pool in self.pools)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pools' names, in order."""
+        return tuple(pool.name for pool in self.pools)
+
+    @property
+    def price_per_hour(self) -> float:
+        """Of all devices; NaN where the price of a pool that has some is not known."""
+        return sum(
+            pool.num_devices * pool.price_per_hour for pool in self.pools if pool.num_devices
+        )
+
+    def with_devices(self, num_devices: Iterable[int]) -> Cluster:
+        """The same pools with other numbers of devices, one for each."""
+        resized = zip(self.pools, num_devices, strict=True)
+        return Cluster(pools=[dataclasses.replace(pool, num_devices=n) for pool, n in resized])
 
 
 @dataclasses.dataclass(frozen=True)

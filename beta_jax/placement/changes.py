@@ -109,8 +109,8 @@ def compare_placements(problem: Problem, old: Placement, new: Placement) -> Chan
     """What changes from `old` to `new`, both of one problem, with the fewest bytes loaded.
 
     Groups are matched within each configuration, as many as there are on both sides. A group left
-    over is a reconfigured one if the other placement has one left over of as many devices. Raises
-    PlacementError for placements that are not valid for the problem.
+    over is a reconfigured one if the other placement has one left over of as many devices of the
+    same pool. Raises PlacementError for placements that are not valid for the problem.
     """
     old.check(problem)
     new.check(problem)
@@ -118,8 +118,7 @@ def compare_placements(problem: Problem, old: Placement, new: Placement) -> Chan
     gone = [a for a in range(len(old.groups)) if a not in stay.values()]
     changes = []
     for b, group in enumerate(new.groups):
-        size = group.config.num_devices
-        alike = (a for a in gone if old.groups[a].config.num_devices == size)
+        alike = (a for a in gone if _same_devices(old.groups[a].config, group.config))
         a = stay[b] if b in stay else next(alike, None)
         if a in gone:
             gone.remove(a)
@@ -131,6 +130,10 @@ def compare_placements(problem: Problem, old: Placement, new: Placement) -> Chan
 def replica_bytes(problem: Problem, model: Model, config: ParallelConfig) -> int:
     """Bytes of a model's weights on all devices of a group, rounded: what a new replica loads."""
     return round(float(problem.profile.weight_bytes(model.type, config).sum()) * config.op)
+
+
+def _same_devices(a: ParallelConfig, b: ParallelConfig) -> bool:
+    return a.num_devices == b.num_devices and a.pool == b.pool
 
 
 def _staying(problem: Problem, old: Placement, new: Placement) -> dict[int, int]:

@@ -61,18 +61,37 @@ class Codec:
 
 
 def groups_to_document(
-    placement: Placement, name: Callable[[int], str | int] = int
+    placement: Placement,
+    name: Callable[[int], str | int] = int,
+    pools: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The groups as JSON; models by what `name` makes of their index."""
+    """The groups as JSON; models by what `name` makes of their index, pools by their names.
+
+    With less than two pools none is named. Raises IndexError for a group in a pool beyond them.
+    """
+    several = len(pools) > 1
     return [
-        {"op": g.config.op, "pp": g.config.pp, "models": [name(m) for m in g.models]}
+        {"op": g.config.op, "pp": g.config.pp}
+        | ({"pool": pools[g.config.pool]} if several or g.config.pool else {})
+        | {"models": [name(m) for m in g.models]}
         for g in placement.groups
     ]
 
 
-def group_from_document(row: Mapping[str, Any], index: Callable[[Any], int] = int) -> Group:
-    """A group of `groups_to_document`. Raises KeyError, TypeError and ValueError."""
-    config = ParallelConfig(int(row["op"]), int(row["pp"]))
-    if min(config) < 1:
+def group_from_document(
+    row: Mapping[str, Any], index: Callable[[Any], int] = int, pools: Sequence[str] = ()
+) -> Group:
+    """A group of `groups_to_document`, in the first pool if it names none.
+
+    Raises KeyError, TypeError and ValueError.
+    """
+    pool = 0
+    if "pool" in row:
+        if row["pool"] not in pools:
+            known = f"pools are {', '.join(pools)}" if pools else "no pools are known"
+            raise ValueError(f"unknown pool {row['pool']!r}; {known}")
+        pool = pools.index(row["pool"])
+    config = ParallelConfig(int(row["op"]), int(row["pp"]), pool)
+    if min(config.op, config.pp) < 1:
         raise ValueError("op and pp must be >= 1")
     return Group(config, tuple(index(model) for model in row["models"]))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,19 @@ FORMAT, VERSION = "beta_jax.placement", 1
 
 
 def save_placement(
-    path: str | os.PathLike[str], placement: Placement | Schedule, models: tuple[Model, ...]
+    path: str | os.PathLike[str],
+    placement: Placement | Schedule,
+    models: tuple[Model, ...],
+    pools: Sequence[str] = (),
 ) -> None:
-    """Write a placement or schedule, with its models, as JSON. Written whole or not at all."""
+    """Write a placement or schedule, with its models, as JSON. Written whole or not at all.
+
+    pools: the names of the cluster's pools (`Cluster.names`), which groups then name; with one or
+    none they do not.
+    """
 
     def groups(static: Placement) -> list[dict[str, Any]]:
-        return groups_to_document(static, lambda model: models[model].name)
+        return groups_to_document(static, lambda model: models[model].name, pools)
 
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     document["models"] = [
@@ -43,8 +50,13 @@ def save_placement(
     temporary.replace(path)
 
 
-def load_placement(path: str | os.PathLike[str]) -> tuple[Placement | Schedule, tuple[Model, ...]]:
-    """Read what `save_placement` writes. Raises PlacementError naming the file and the place."""
+def load_placement(
+    path: str | os.PathLike[str], pools: Sequence[str] = ()
+) -> tuple[Placement | Schedule, tuple[Model, ...]]:
+    """Read what `save_placement` writes. Raises PlacementError naming the file and the place.
+
+    pools: the names of the cluster's pools; a group that names none is in the first.
+    """
     try:
         document = json.loads(Path(path).read_text())
     except OSError as error:
@@ -60,24 +72,28 @@ def load_placement(path: str | os.PathLike[str]) -> tuple[Placement | Schedule, 
         if len(index) < len(models):
             raise ValueError("two models have the same name")
     if "segments" not in document:
-        return _read_groups(path, document, index, ""), models
+        return _read_groups(path, document, index, pools, ""), models
     with _place(path, "segments"):
         starts = tuple(float(segment["start_s"]) for segment in document["segments"])
         placements = tuple(
-            _read_groups(path, segment, index, f"segment {number}, ")
+            _read_groups(path, segment, index, pools, f"segment {number}, ")
             for number, segment in enumerate(document["segments"])
         )
         return Schedule(starts, placements), models
 
 
 def _read_groups(
-    path: str | os.PathLike[str], owner: dict[str, Any], index: dict[str, int], where: str
+    path: str | os.PathLike[str],
+    owner: dict[str, Any],
+    index: dict[str, int],
+    pools: Sequence[str],
+    where: str,
 ) -> Placement:
     groups = []
     with _place(path, f"{where}groups"):
         for number, row in enumerate(owner["groups"]):
             with _place(path, f"{where}group {number}"):
-                groups.append(group_from_document(row, index.__getitem__))
+                groups.append(group_from_document(row, index.__getitem__, pools))
     return Placement(tuple(groups))
 
 

@@ -54,12 +54,22 @@ class Placement:
     def check(self, problem: Problem) -> None:
         """Raise PlacementError unless the placement is valid for the problem.
 
-        Valid: at most the cluster's devices, no model twice in a group, every hosted model profiled
-        at its group's configuration, and each group's weights within the memory of a device.
+        Valid: at most the devices of each pool, no model twice in a group, every hosted model
+        profiled at its group's configuration, and each group's weights within the memory of a
+        device.
         """
-        cluster, profile = problem.cluster, problem.profile
-        if self.num_devices > cluster.num_devices:
-            raise PlacementError(f"{self} uses {self.num_devices} devices of {cluster.num_devices}")
+        pools, profile = problem.cluster.pools, problem.profile
+        used_devices = [0] * len(pools)
+        for group in self.groups:
+            if not 0 <= group.config.pool < len(pools):
+                raise PlacementError(
+                    f"{self} has groups in pool {group.config.pool} of {len(pools)}"
+                )
+            used_devices[group.config.pool] += group.config.num_devices
+        for pool, used in zip(pools, used_devices, strict=True):
+            if used > pool.num_devices:
+                where = f" in pool {pool.name}" if len(pools) > 1 else ""
+                raise PlacementError(f"{self} uses {used} devices of {pool.num_devices}{where}")
         for index, group in enumerate(self.groups):
             where = f"group {index} {group.config}"
             if len(set(group.models)) < len(group.models):
@@ -75,10 +85,11 @@ class Placement:
                         f"{where} hosts {model.name}: {model.type} has no profile there"
                     )
             used = sum(weight_on_device(problem, model, group.config) for model in hosted)
-            if used > cluster.memory_bytes:
+            room = pools[group.config.pool].memory_bytes
+            if used > room:
                 raise PlacementError(
                     f"{where} needs {used / 2**30:.2f} GiB of weights on a device, "
-                    f"which has {cluster.memory_bytes / 2**30:.2f} GiB"
+                    f"which has {room / 2**30:.2f} GiB"
                 )
 
     def __str__(self) -> str:

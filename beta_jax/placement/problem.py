@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from beta_jax.profiles.profile import Profile
+from beta_jax.profiles.profile import Profile, ProfileError
 from beta_jax.types import PUBLISHED_RULES, Cluster, Model, Rules
 from beta_jax.workloads.synthesis import split_rate
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Problem:
     """A placement problem. A model's position in `models` is its index everywhere else.
 
-    Raises ProfileError if a model's type is not in the profile.
+    profile: of a cluster of several pools give one for each by name; they become one, which tells
+    pools apart by the configuration (see `Profile.of_pools`).
+    Raises ProfileError if a model's type is in no profile, and for pools without one.
     """
 
     models: tuple[Model, ...]
@@ -22,8 +24,17 @@ class Problem:
     profile: Profile
     rules: Rules = PUBLISHED_RULES
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "models", tuple(self.models))
+    def __init__(
+        self,
+        models: Iterable[Model],
+        cluster: Cluster,
+        profile: Profile | Mapping[str, Profile],
+        rules: Rules = PUBLISHED_RULES,
+    ) -> None:
+        object.__setattr__(self, "models", tuple(models))
+        object.__setattr__(self, "cluster", cluster)
+        object.__setattr__(self, "profile", profile_of(cluster, profile))
+        object.__setattr__(self, "rules", rules)
         names = [model.name for model in self.models]
         if not names:
             raise ValueError("a problem needs at least one model")
@@ -35,9 +46,23 @@ class Problem:
             self.profile.configs(model.type)
 
 
+def profile_of(cluster: Cluster, profile: Profile | Mapping[str, Profile]) -> Profile:
+    """The one profile of a cluster, see `Problem`. Raises ProfileError unless each pool has one."""
+    names = cluster.names
+    if isinstance(profile, Profile):
+        if max(len(profile.pools), 1) != len(names):
+            raise ProfileError(f"give the profile of each pool by its name: {', '.join(names)}")
+        return profile
+    if {*profile} != {*names}:
+        raise ProfileError(
+            f"the pools are {', '.join(names)}; there are profiles for {', '.join(profile)}"
+        )
+    return Profile.of_pools([profile[name] for name in names])
+
+
 def make_models(
     model_types: Sequence[str],
-    profile: Profile,
+    profile: Profile | Mapping[str, Profile],
     *,
     slo_scale: float,
     total_rate_rps: float = 0.0,
@@ -47,10 +72,13 @@ def make_models(
     """One model per entry of `model_types`, named `<type>-<index>`.
 
     The SLO is `slo_scale` times the type's single-device latency at batch size 1 (Beta, OSDI 2023,
-    section 6.1); `total_rate_rps` is shared out by `split` (see `workload.split_rate`).
+    section 6.1), of several profiles, by pool and in the order of these, in the first that has it;
+    `total_rate_rps` is shared out by `split` (see `workload.split_rate`).
     """
     if not slo_scale > 0:
         raise ValueError(f"SLO scale must be > 0, got {slo_scale}")
+    if not isinstance(profile, Profile):
+        profile = Profile.of_pools([*profile.values()])
     rates = split_rate(total_rate_rps, len(model_types), split)
     return tuple(
         Model(

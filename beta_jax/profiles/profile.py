@@ -15,7 +15,7 @@ import math
 import os
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -68,13 +68,32 @@ class Profile:
     """Stage latencies and memory per (model type, configuration); equal iff the content is equal.
 
     Arrays are float64 [stage] and read only; memory is per device. Asking for a type, configuration
-    or batch size that is not there raises ProfileError.
+    or batch size that is not there raises ProfileError. pools: those that it is made of, if several
+    (see `of_pools`).
     """
 
     _costs: Mapping[str, Mapping[ParallelConfig, _Costs]]
     _reference_latency_s: Mapping[str, float]
     note: str = ""
     measured: Provenance | None = None
+    pools: tuple[Profile, ...] = ()
+
+    @classmethod
+    def of_pools(cls, profiles: Sequence[Profile]) -> Profile:
+        """The profiles of a cluster's pools as one, that of pool i at configurations of pool i.
+
+        A model type may be missing in some of them. One profile is returned as it is.
+        """
+        if len(profiles) == 1:
+            return profiles[0]
+        costs: dict[str, dict[ParallelConfig, _Costs]] = {}
+        reference_s: dict[str, float] = {}
+        for pool, profile in enumerate(profiles):
+            reference_s = {**profile._reference_latency_s, **reference_s}
+            for name, configs in profile._costs.items():
+                own = {config._replace(pool=pool): cost for config, cost in configs.items()}
+                costs[name] = dict(sorted((costs.get(name, {}) | own).items()))
+        return cls(dict(sorted(costs.items())), reference_s, pools=tuple(profiles))
 
     @classmethod
     def from_dict(cls, document: Any) -> Profile:
@@ -100,7 +119,12 @@ class Profile:
         return cls(costs, reference_s, note, measured)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a profile file, types and configurations in sorted order."""
+        """The content of a profile file, types and configurations in sorted order.
+
+        Raises ProfileError for one of several pools: each has a file of its own.
+        """
+        if self.pools:
+            raise ProfileError("a profile of several pools is no file; take that of each pool")
 
         def by_batch(table: Mapping[int, Stages]) -> dict[str, list[float]]:
             return {str(batch): stages.tolist() for batch, stages in table.items()}
@@ -136,7 +160,7 @@ class Profile:
 
     def __contains__(self, key: tuple[str, ParallelConfig]) -> bool:
         type, config = key
-        return config in self._costs.get(type, {})
+        return ParallelConfig(*config) in self._costs.get(type, {})
 
     def batch_sizes(self, type: str, config: ParallelConfig) -> tuple[int, ...]:
         """The batch sizes profiled there, ascending; 1 is always among them."""
@@ -157,12 +181,14 @@ class Profile:
     def single_device_latency_s(self, type: str) -> float:
         """Seconds for one request on one device: what SLO scales multiply (Beta, OSDI 2023, 6.1).
 
-        The stages of (op 1, pp 1) at batch size 1; without them the `reference_latency_s` that the
-        profile gives, else the published figure. Raises ProfileError if there is none of these.
+        The stages of (op 1, pp 1) at batch size 1, in the first pool that has them; without them
+        the `reference_latency_s` that the profile gives, else the published figure. Raises
+        ProfileError if there is none of these.
         """
         configs = self._of_type(type)
-        if (alone := ParallelConfig(1, 1)) in configs:
-            return float(configs[alone].stage_latency_s[1].sum())
+        alone = ParallelConfig(1, 1)
+        if config := next((c for c in configs if c[:2] == alone[:2]), None):
+            return float(configs[config].stage_latency_s[1].sum())
         for known in (self._reference_latency_s, PUBLISHED_LATENCY_S):
             if type in known:
                 return known[type]
@@ -198,6 +224,9 @@ class Profile:
 
     @functools.cached_property
     def _checksum(self) -> str:
+        if self.pools:
+            joined = " ".join(profile.checksum() for profile in self.pools)
+            return hashlib.sha256(joined.encode()).hexdigest()
         content = dataclasses.replace(self, note="", measured=None).to_dict()
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -219,11 +248,10 @@ class Profile:
         return self._costs[type]
 
     def _at(self, type: str, config: ParallelConfig) -> _Costs:
-        configs = self._of_type(type)
+        configs, config = self._of_type(type), ParallelConfig(*config)
         if config not in configs:
             raise ProfileError(
-                f"{type} has no profile at {ParallelConfig(*config)}; "
-                f"it has {', '.join(map(str, configs))}"
+                f"{type} has no profile at {config}; it has {', '.join(map(str, configs))}"
             )
         return configs[config]
 

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import Instances, memory_of_device, weight_table
+from beta_jax.search.instances import (
+    Instances,
+    devices_table,
+    fitting_configs,
+    memory_table,
+    weight_table,
+)
 from beta_jax.search.result import Result, score_placements
 from beta_jax.search.scoring import Scorer
 from beta_jax.traits import Trait
@@ -52,30 +58,36 @@ def _best(problem: Problem, workload: Workload) -> Result:
 def _group_options(problem: Problem) -> list[Group]:
     """Every group that the cluster could have: a configuration, and one model or more on it."""
     kinds = {model.type for model in problem.models}
-    configs = sorted({c for kind in kinds for c in problem.profile.configs(kind)})
-    configs = [c for c in configs if c.num_devices <= problem.cluster.num_devices]
+    configs = fitting_configs(problem, {c for kind in kinds for c in problem.profile.configs(kind)})
     weight = weight_table(problem, configs).tolist()
+    memory = memory_table(problem, configs).tolist()
     models = range(len(problem.models))
     return [
         Group(config, hosted)
         for c, config in enumerate(configs)
         for size in range(1, len(models) + 1)
         for hosted in itertools.combinations(models, size)
-        if sum(weight[m][c] for m in hosted) <= memory_of_device(problem)
+        if sum(weight[m][c] for m in hosted) <= memory[c]
     ]
 
 
 def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
     """All lists of groups that the devices suffice for, [list, place]; `len(options)` is none."""
-    size = np.array([group.config.num_devices for group in options], np.int64)
+    devices = devices_table(problem)
+    size = np.zeros((len(options), len(devices)), np.int64)  # [option, pool]
+    for row, group in zip(size, options, strict=True):
+        row[group.config.pool] = group.config.num_devices
     share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
     local = Trait.LOCAL in problem.rules.traits()
     may_follow = share | (not local) | (np.arange(len(options))[:, None] <= np.arange(len(options)))
     lists = [np.arange(len(options))[:, None]]  # by their number of groups
     while len(lists[-1]):
         longest = lists[-1]
-        left = problem.cluster.num_devices - size[longest].sum(1)
-        row, added = np.nonzero(may_follow[longest[:, -1]] & (size <= left[:, None]))
+        left = devices - size[longest].sum(1)  # [list, pool]
+        suffice = np.ones((len(longest), len(options)), np.bool_)
+        for own, free in zip(size.T, left.T, strict=True):
+            suffice &= own <= free[:, None]
+        row, added = np.nonzero(may_follow[longest[:, -1]] & suffice)
         lists.append(np.column_stack([longest[row], added]))
         if sum(map(len, lists)) > MAX_PLACEMENTS:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,26 @@ def weight_table(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray
     ).reshape(len(problem.models), len(configs))
 
 
-def memory_of_device(problem: Problem) -> int:
-    """Whole bytes of weights that a device holds."""
-    return int(problem.cluster.memory_bytes)
+def memory_table(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray[np.int64]:
+    """Whole bytes of weights that a device of a group holds, int64 [config]."""
+    memory = [int(pool.memory_bytes) for pool in problem.cluster.pools]
+    return np.array([memory[config.pool] for config in configs], np.int64)
+
+
+def devices_table(problem: Problem) -> NDArray[np.int64]:
+    """Devices of each pool, int64 [pool]."""
+    return np.array([pool.num_devices for pool in problem.cluster.pools], np.int64)
+
+
+def fitting_configs(problem: Problem, configs: Iterable[ParallelConfig]) -> list[ParallelConfig]:
+    """Those for which their pool has devices enough, sorted."""
+    pools = problem.cluster.pools
+    return sorted(c for c in configs if c.num_devices <= pools[c.pool].num_devices)
 
 
 def fits_alone(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArray[np.bool_]:
     """Whether a group of a configuration can host a model, bool [model, config]."""
-    return weight_table(problem, configs) <= memory_of_device(problem)
+    return weight_table(problem, configs) <= memory_table(problem, configs)
 
 
 def nominal_rates(policy: str, problem: Problem) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from beta_jax.simulator.layout import (
 from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks, worked_ticks
 from beta_jax.types import MOST_WORK, NO_DEADLINE, TICKS_PER_SECOND, ParallelConfig, Workload
 
-CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6)
+CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6, 8, 8)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
 
 

@@ -63,8 +63,8 @@ def compute_block(
                 outputs="requests",
             )
         with stopwatch.part("measure"):
-            pairs = list(zip([placed[case] for case in own], outcomes, strict=True))
-            records |= zip(own, run_parallel(lambda pair: _record(*pair), pairs), strict=True)
+            measured = list(zip(problems, [placed[case] for case in own], outcomes, strict=True))
+            records |= zip(own, run_parallel(lambda one: _record(*one), measured), strict=True)
     return Computed(records, placing_s)
 
 
@@ -108,7 +108,7 @@ def _task(scenario: BaseScenario, inputs: Inputs) -> tuple[Problem, Workload]:
     return problem, inputs.train
 
 
-def _record(placed: Result, outcome: Outcome) -> Record:
+def _record(problem: Problem, placed: Result, outcome: Outcome) -> Record:
     """What is stored: the placement, and how it served the test traffic.
 
     Attainment and latency after the warm-up cut, and attainment over all requests.
@@ -118,7 +118,7 @@ def _record(placed: Result, outcome: Outcome) -> Record:
     return {
         "metrics": {name: summary[name] for name in METRICS}
         | {"slo_attainment_all": attainment_all},
-        "placement": _document(placed.placement),
+        "placement": _document(placed.placement, problem.cluster.names),
         "layout": str(placed.placement),
         "hosts_any": hosts_any(placed.placement),
         "train_score": placed.score,
@@ -127,9 +127,9 @@ def _record(placed: Result, outcome: Outcome) -> Record:
     }
 
 
-def _document(placement: Placement | Schedule) -> dict[str, Any]:
+def _document(placement: Placement | Schedule, pools: Sequence[str]) -> dict[str, Any]:
     """The placement as JSON, models by their index."""
-    segments = [groups_to_document(static) for static in statics(placement)]
+    segments = [groups_to_document(static, pools=pools) for static in statics(placement)]
     if isinstance(placement, Placement):
         return {"groups": segments[0]}
     return {"start_s": list(placement.start_s), "segments": segments}

@@ -240,7 +240,7 @@ def test_only_balanced_divisions_are_tried(problem: Problem):
     assert 0 < len(divisions) < 255
     rates = np.array([m.rate_rps for m in problem.models])
     share = rates[list(buckets[0])].sum() / rates.sum()
-    for (_, slow), (_, fast) in divisions:
+    for (_, (slow,)), (_, (fast,)) in divisions:
         assert abs(slow / 0.4 / (slow / 0.4 + fast / 0.1) - share) < 0.5
 
 

@@ -64,7 +64,7 @@ def oracle_greedy(
             for c, m in pairs
         },
         {(c, m): weight_on_device(problem, problem.models[m], c) for c, m in pairs},
-        problem.cluster.memory_bytes,
+        problem.cluster.pools[0].memory_bytes,
         round(problem.rules.request_overhead_s * reference.TICKS_PER_SECOND),
     )
 

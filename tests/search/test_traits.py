@@ -88,7 +88,7 @@ def test_shares_add_up_only_if_local(workload: Workload):
     for division in divisions:
         groups: list[Group] = []
         for bucket, num_devices in division:
-            cluster = dataclasses.replace(exact.cluster, num_devices=num_devices)
+            cluster = exact.cluster.with_devices(num_devices)
             share = Share(dataclasses.replace(exact, cluster=cluster), workload, bucket)
             found = max(fill_partitions(share), key=lambda result: result.score)
             groups += found.static.groups
@@ -129,7 +129,7 @@ def test_without_their_traits_bounds_say_nothing(
 
     monkeypatch.setattr(Rules, "traits", lambda rules, *_: rules.rule.traits)
     assert attainment_bound(problem, workload) == 1.0
-    assert ServedBound(problem, workload)(range(6), 1) == len(workload)
+    assert ServedBound(problem, workload)(range(6), [1]) == len(workload)
     with pytest.raises(ValueError, match="no bound is known under Rules"):
         PartitionBound(problem, workload, wanted)
     assert (np.asarray(make_space(problem, [workload], [ONE]).weight[0]) < 2**62).all()

@@ -25,7 +25,7 @@ from beta_jax.placement.partition import Partition
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.bounds.work import Wanted, served_together
-from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
+from beta_jax.search.instances import NEVER_FITS, memory_table, weight_table
 from beta_jax.search.result import score_counts
 from beta_jax.simulator import Dispatch, simulate
 from beta_jax.simulator.engine import MAX_GROUPS, idle_ticks
@@ -54,7 +54,7 @@ class PartitionBound:
         if RELIES_ON not in problem.rules.traits(workload):
             raise ValueError(f"no bound is known under {problem.rules}")
         self._configs = sorted({config for partition, _ in wanted for config in partition})
-        self._memory, self._num_requests = memory_of_device(problem), len(workload)
+        self._memory, self._num_requests = memory_table(problem, self._configs), len(workload)
         self._weight = weight_table(problem, self._configs)
         self._weight[self._weight > self._memory] = NEVER_FITS
         self._idle = idle_ticks(problem, self._configs).astype(np.float64)
@@ -76,7 +76,7 @@ class PartitionBound:
         weight = self._weight[of_groups]
         together = self._together[partition, models]
         lightest = np.maximum(weight.min(0, initial=NEVER_FITS), 1)
-        replicas = number @ np.minimum(self._memory // lightest, len(models))
+        replicas = number @ np.minimum(self._memory[column] // lightest, len(models))
         by_work = score_counts(together, 0, self._num_requests, replicas)
 
         # How many groups of each configuration host a model, [option, config]. Beyond those that
@@ -88,7 +88,7 @@ class PartitionBound:
         latency = served * self._idle[of_groups].min(1, keepdims=True)
         value = score_counts(served, latency, self._num_requests, hosts.sum(1))
         devices = np.array([config.num_devices for config in groups])
-        memory = max(float(self._memory) * (number @ devices), 1.0)
+        memory = max(float(self._memory[column] @ (number * devices)), 1.0)
         share = (weight * (devices / memory)) @ hosts.T
 
         def by_memory(price: Array) -> Array:
@@ -110,7 +110,7 @@ class PartitionBound:
         lanes = list(self._lanes(problem, workload))
         rules = dataclasses.replace(problem.rules, dispatch=Dispatch.EARLIEST_FREE)
         most = max(placement.num_devices for *_, placement, _ in lanes)
-        cluster = dataclasses.replace(problem.cluster, num_devices=most)
+        cluster = problem.cluster.with_devices([most] * len(problem.cluster.pools))
         problem = dataclasses.replace(problem, cluster=cluster, rules=rules)
         tally = simulate(problem, [lane[2] for lane in lanes], [lane[3] for lane in lanes])
         for (c, count, _, _), good in zip(lanes, tally.good, strict=True):

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from beta_jax.placement.placement import weight_on_device
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import NEVER_FITS, fits_alone, memory_of_device, weight_table
+from beta_jax.search.instances import (
+    NEVER_FITS,
+    devices_table,
+    fits_alone,
+    fitting_configs,
+    weight_table,
+)
 from beta_jax.simulator.engine import idle_ticks, request_overhead_ticks, slo_ticks
 from beta_jax.traits import Trait
 from beta_jax.types import NO_DEADLINE, Workload
@@ -32,16 +38,20 @@ def attainment_bound(problem: Problem, workload: Workload) -> float:
     if RELIES_ON not in problem.rules.traits(workload):
         return 1.0
     bound = ServedBound(problem, workload)
-    coarse = bound(range(len(problem.models)), problem.cluster.num_devices)
+    coarse = bound(range(len(problem.models)), devices_table(problem).tolist())
     return min(coarse, bound.in_time(problem.cluster.num_devices)) / len(workload)
 
 
 class ServedBound:
-    """At most how many requests any placement serves, of some of the models, on some devices."""
+    """At most how many requests any placement serves, of some of the models, on some devices.
+
+    Which pool a device is of decides its memory; work counts as in the pool where it is least.
+    """
 
     def __init__(self, problem: Problem, workload: Workload) -> None:
         self._holds = RELIES_ON in problem.rules.traits(workload)
-        self._workload, self._memory = workload, memory_of_device(problem)
+        self._workload = workload
+        self._memory = [int(pool.memory_bytes) for pool in problem.cluster.pools]
         self._work, self._weight = _cheapest(problem)
         self._lightest = _lightest(problem)
         self._slo = slo_ticks(problem)
@@ -50,23 +60,30 @@ class ServedBound:
         self._requests = np.bincount(served, minlength=len(problem.models))
         self._span = float(np.ptp(workload.arrival)) if len(workload) else 0.0
 
-    def __call__(self, models: Sequence[int], num_devices: int) -> float:
-        """By memory and by total work: how many of the models' requests there is room for."""
+    def __call__(self, models: Sequence[int], num_devices: Sequence[int]) -> float:
+        """By memory and by total work: how many of the models' requests there is room for.
+
+        num_devices: of each pool.
+        """
         if not self._holds:
             return float(self._requests[list(models)].sum())
         some = np.array([m for m in models if self._work[m] < NO_DEADLINE], np.int64)
         requests, work = self._requests[some], self._work[some].astype(np.float64)
         time = self._span + float(self._slo[some].max(initial=0))
         return min(
-            _most_value(requests, self._weight[some], float(self._memory) * num_devices),
-            _most_value(requests, work * requests, time * num_devices),
+            _most_value(requests, self._weight[some], float(self._room(num_devices))),
+            _most_value(requests, work * requests, time * sum(num_devices)),
         )
 
-    def replicas(self, models: Sequence[int], num_devices: int) -> int:
+    def replicas(self, models: Sequence[int], num_devices: Sequence[int]) -> int:
         """At most how many replicas of the models the devices hold, whatever the configuration."""
         lightest = self._lightest[list(models)].min(initial=NEVER_FITS)
-        room = int(self._memory * num_devices / max(lightest, 1))
-        return min(room, len(models) * num_devices)
+        room = int(self._room(num_devices) / max(lightest, 1))
+        return min(room, len(models) * sum(num_devices))
+
+    def _room(self, num_devices: Sequence[int]) -> int:
+        """Bytes of all devices together."""
+        return sum(memory * n for memory, n in zip(self._memory, num_devices, strict=True))
 
     def in_time(self, num_devices: int) -> float:
         """The most requests that devices could serve that all work on one request at a time.
@@ -97,7 +114,7 @@ def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """
     kinds = {model.type for model in problem.models}
     profiled = {config for kind in kinds for config in problem.profile.configs(kind)}
-    configs = [c for c in sorted(profiled) if c.num_devices <= problem.cluster.num_devices]
+    configs = fitting_configs(problem, profiled)
     idle = idle_ticks(problem, configs)
     able = fits_alone(problem, configs) & (idle <= slo_ticks(problem)[:, None])
     overhead = request_overhead_ticks(problem.rules)

@@ -10,7 +10,7 @@ import numpy as np
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.search.fill.greedy import GreedyTask
-from beta_jax.search.instances import memory_of_device, weight_table
+from beta_jax.search.instances import memory_table, weight_table
 from beta_jax.search.result import Result
 from beta_jax.search.scoring import Scorer
 
@@ -28,7 +28,7 @@ def beam_search(task: GreedyTask, beam: int) -> Result:
     """
     configs = sorted(set(task.configs))
     weight = weight_table(task.problem, configs).tolist()
-    memory = memory_of_device(task.problem)
+    memory = memory_table(task.problem, configs).tolist()
     scorer = Scorer(task.problem, [task.workload], configs, len(task.configs))
     codec = Codec(configs, len(weight), len(task.configs))
 
@@ -39,7 +39,7 @@ def beam_search(task: GreedyTask, beam: int) -> Result:
             if g and groups[g - 1] == groups[g]:
                 continue
             column = configs.index(config)
-            left = memory - sum(weight[m][column] for m in models)
+            left = memory[column] - sum(weight[m][column] for m in models)
             found += [
                 Placement(_sorted((*groups[:g], *groups[g + 1 :], Group(config, (*models, m)))))
                 for m in range(len(weight))

@@ -17,7 +17,7 @@ from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
 from beta_jax.search.fill import incremental
 from beta_jax.search.fill.incremental import fill_incrementally
-from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
+from beta_jax.search.instances import NEVER_FITS, memory_table, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.engine import (
     MAX_LANES,
@@ -165,7 +165,7 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
     left = np.zeros(block.config.shape, np.int64)
     exists = np.zeros(block.config.shape, np.bool_)
     for column, lane in enumerate(lanes):
-        left[:, column] = memory_of_device(lane.problem)
+        left[: len(lane.configs), column] = memory_table(lane.problem, lane.configs)
         exists[: len(tasks[column].configs), column] = True
     asked = lanes[0].workload.model
     num_requests = np.bincount(asked[asked >= 0], minlength=len(problem.models))

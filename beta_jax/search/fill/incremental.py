@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beta_jax.placement.codec import Codec
-from beta_jax.search.instances import memory_of_device, weight_table
+from beta_jax.search.instances import memory_table, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.engine import (
     Block,
@@ -54,7 +54,7 @@ def fill_incrementally(lane: Lane, num_requests: int) -> Result:
     # In canonical order, [group, model] and [group].
     hosted = np.zeros((num_groups, len(weight)), np.bool_)
     config = np.array([configs.index(own) for own in lane.configs], np.int32)
-    left = np.full(num_groups, memory_of_device(problem))
+    left = memory_table(problem, lane.configs)
     dispatched = np.zeros(num_groups, np.int64)
 
     while (fits := allowed & ~hosted & (left[:, None] >= weight[:, config].T)).any():

@@ -26,7 +26,7 @@ from beta_jax.placement.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import ProfileError
-from beta_jax.search.instances import Training, as_list, as_one
+from beta_jax.search.instances import Training, as_list, as_one, fitting_configs
 from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.published.branch import Share
@@ -206,13 +206,12 @@ def _requests(problem: Problem, workload: Workload) -> NDArray[np.int64]:
 
 def _configs(problem: Problem) -> set[ParallelConfig]:
     """Configurations worth a try: within a node or of whole nodes, pipelines as published."""
-    cluster = problem.cluster
-    node = cluster.devices_per_node
+    node = [pool.devices_per_node for pool in problem.cluster.pools]
+    kinds = {model.type for model in problem.models}
+    profiled = {config for kind in kinds for config in problem.profile.configs(kind)}
     return {
         config
-        for kind in {model.type for model in problem.models}
-        for config in problem.profile.configs(kind)
-        if config.num_devices <= cluster.num_devices
-        and config.pp <= MAX_PIPELINE_STAGES
-        and (config.num_devices <= node or config.num_devices % node == 0)
+        for config in fitting_configs(problem, profiled)
+        if config.pp <= MAX_PIPELINE_STAGES
+        and (config.num_devices <= node[config.pool] or config.num_devices % node[config.pool] == 0)
     }

@@ -1,10 +1,10 @@
 """Random changes of placements, held as arrays on the device: the neighbourhood of a local search.
 
 A child differs from its parent by one move or two. A move exchanges models of a group, swaps models
-between two groups, or configures the devices of one group or two, and those in no group, afresh:
-that splits, merges, founds, dissolves and reconfigures groups. Moves say what groups are to keep;
-then the groups that were touched are filled: first with what they keep, then with models drawn at
-random, rather those of which many requests are not served.
+between two groups, or configures the devices of one group or two, and those in no group, afresh,
+in each pool for itself: that splits, merges, founds, dissolves and reconfigures groups. Moves say
+what groups are to keep; then the groups that were touched are filled: first with what they keep,
+then with models drawn at random, rather those of which many requests are not served.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax import lax
 
 from beta_jax.placement.changes import replica_bytes
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import NEVER_FITS, memory_of_device, weight_table
+from beta_jax.search.instances import NEVER_FITS, devices_table, memory_table, weight_table
 from beta_jax.simulator.engine import idle_ticks, slo_ticks
 from beta_jax.traits import Trait
 from beta_jax.types import NO_DEADLINE, ParallelConfig, Workload
@@ -32,6 +32,8 @@ ONE, TWO = 0.8, 0.3
 """Probabilities that an exchange drops a first and a second model."""
 PARTNER = 0.6
 """Probability that two groups are configured afresh, rather than one."""
+ELSEWHERE = 0.5
+"""Probability that a group founded besides one lies in any pool with devices to spare."""
 AGAIN = 0.5
 """Probability of a second move."""
 SCRATCH = 0.15
@@ -57,9 +59,10 @@ class Space(NamedTuple):
     weight: Array  # int64 [config, model] bytes on each device, `NEVER_FITS` where not allowed
     replica_bytes: Array  # float64 [config, model] bytes on all devices together
     size: Array  # int32 [config] devices
+    pool: Array  # int32 [config], which the devices are of
+    memory: Array  # int64 [config] bytes of a device
     model_type: Array  # int32 [model]
-    memory: Array  # int64 [] bytes of a device
-    num_devices: Array  # int32 []
+    num_devices: Array  # int32 [pool]
     lean: Array  # float64 [] probability that a touched group takes nothing but what it keeps
 
 
@@ -88,9 +91,10 @@ def make_space(
         weight=jnp.asarray(weight),
         replica_bytes=jnp.asarray(loaded),
         size=jnp.asarray([config.num_devices for config in configs] + [0], jnp.int32),
+        pool=jnp.asarray([config.pool for config in configs] + [0], jnp.int32),
+        memory=jnp.asarray(np.append(memory_table(problem, configs), 0)),
         model_type=jnp.asarray([types.index(model.type) for model in models], jnp.int32),
-        memory=jnp.asarray(memory_of_device(problem), jnp.int64),
-        num_devices=jnp.asarray(problem.cluster.num_devices, jnp.int32),
+        num_devices=jnp.asarray(devices_table(problem), jnp.int32),
         lean=jnp.asarray(lean, jnp.float64),
     )
 
@@ -182,15 +186,23 @@ def _move(space: Space, draft: _Draft, u: Array) -> _Draft:
     # Afresh: the devices of a and b, and those in no group, make one group or two. Of what a and b
     # host, either new group keeps what it can: both if there is but one, or if one is split.
     afresh = ~exchange & ~swap & (a < len(place))
-    size = space.size[config]
-    pool = space.num_devices - size.sum() + (size * (at_a | at_b)).sum()
-    new_a = _pick(u[4], (space.size > 0) & (space.size <= pool))
-    fits = (space.size > 0) & (space.size <= pool - space.size[new_a])
+    size, pool = space.size[config], space.pool[config]
+    pools = jnp.arange(space.num_devices.shape[0])
+    free = space.num_devices - jnp.where(pool == pools[:, None], size, 0).sum(1)
+    b_exists = (exists & at_b).any()
+    pool_a = (pool * at_a).sum()
+    pool_b = jnp.where(b_exists, (pool * at_b).sum(), _another_pool(u[3], free, pool_a))
+    size_a, size_b = (size * at_a).sum(), (size * at_b).sum()
+    room_a = free[pool_a] + size_a + jnp.where(pool_b == pool_a, size_b, 0)
+    new_a = _pick(u[4], (space.size > 0) & (space.pool == pool_a) & (space.size <= room_a))
+    new_a = jnp.where(~b_exists & (pool_b != pool_a), (config * at_a).sum(), new_a)
+    room_b = jnp.where(pool_b == pool_a, room_a - space.size[new_a], free[pool_b] + size_b)
+    fits = (space.size > 0) & (space.pool == pool_b) & (space.size <= room_b)
     largest = jnp.where(fits, space.size, 0).max()
     new_b = jnp.minimum(_pick(u[5], fits & (space.size == largest)), no_group)
     new_b = jnp.where(b < len(place), new_b, no_group)
     heirs_a = in_a | (in_b & (new_b == no_group))
-    heirs_b = jnp.where((exists & at_b).any(), in_b, in_a) & (new_b < no_group)
+    heirs_b = jnp.where(b_exists, in_b, in_a) & (new_b < no_group)
     inherit = jnp.where(at_a[:, None], heirs_a, jnp.where(at_b[:, None], heirs_b, keep))
     return _Draft(
         jnp.where(afresh & at_a, new_a, jnp.where(afresh & at_b, new_b, config)),
@@ -198,6 +210,13 @@ def _move(space: Space, draft: _Draft, u: Array) -> _Draft:
         jnp.where(afresh, banned, banned | out),
         touched | at_a | (at_b & ~exchange),
     )
+
+
+def _another_pool(u: Array, free: Array, pool: Array) -> Array:
+    """Where a group is founded that no other one makes room for; u: as it chose to be founded."""
+    u = (u * 8191) % 1.0  # what is left of it is as random
+    chosen = _pick(u / ELSEWHERE, free > 0)
+    return jnp.where((u < ELSEWHERE) & (free > 0).any(), chosen, pool)
 
 
 def _fill(space: Space, draft: _Draft, unserved: Array, moods: Array, noise: Array) -> Array:
@@ -228,6 +247,7 @@ def _fill(space: Space, draft: _Draft, unserved: Array, moods: Array, noise: Arr
         added = (jnp.arange(num_models) == highest[:, None]) & some
         return hosted | added, left - jnp.where(added, weight, 0).sum(1), some.any()
 
-    start = jnp.zeros_like(kept), jnp.full(MAX_TOUCHED, space.memory), jnp.array(True)
+    memory = space.memory[config].at[group].get(mode="fill", fill_value=0)
+    start = jnp.zeros_like(kept), memory, jnp.array(True)
     hosted, _, _ = lax.while_loop(lambda carry: carry[2], add, start)
     return keep.at[group].set(hosted, mode="drop")

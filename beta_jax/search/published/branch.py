@@ -60,7 +60,7 @@ class Share(NamedTuple):
     def traffic_key(self) -> Hashable:
         """Equal where all but the devices and the choice of models is."""
         problem = self.problem
-        memory = problem.cluster.memory_bytes
+        memory = tuple(pool.memory_bytes for pool in problem.cluster.pools)
         return problem.models, problem.rules, memory, problem.profile, self.workload
 
 

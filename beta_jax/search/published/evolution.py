@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import Instances, memory_of_device, weight_table
+from beta_jax.search.instances import NEVER_FITS, Instances, memory_table, weight_table
 from beta_jax.search.result import Result
 from beta_jax.search.scoring import Scorer, Scores
 from beta_jax.types import ParallelConfig, Workload
@@ -93,20 +93,22 @@ class _Breeding:
     def __init__(self, problem: Problem, seeds: list[ParallelConfig]) -> None:
         """seeds: the configurations to start with; others have more or fewer stages."""
         profiled = {c for model in problem.models for c in problem.profile.configs(model.type)}
-        related = {c for c in profiled if c.op in {seed.op for seed in seeds}}
+        related = {
+            c for c in profiled if (c.op, c.pool) in {(seed.op, seed.pool) for seed in seeds}
+        }
         self.configs = sorted(related.union(seeds))
         self.codec = Codec(self.configs, len(problem.models), problem.cluster.num_devices)
         self.none = self.codec.no_group
-        self.memory = memory_of_device(problem)
         index = {config: i for i, config in enumerate(self.configs)}
         # The last entry of each table stands for no group.
         weight = weight_table(problem, self.configs)
-        self.weight = np.vstack([weight.T, np.full(len(problem.models), self.memory + 1)])
+        self.weight = np.vstack([weight.T, np.full(len(problem.models), NEVER_FITS)])
+        self.memory = np.append(memory_table(problem, self.configs), 0)
         self.merged, self.halved = (
             np.array([index.get(other, self.none) for other in others] + [self.none])
             for others in (
-                [ParallelConfig(c.op, c.pp * 2) for c in self.configs],
-                [ParallelConfig(c.op, c.pp // 2) for c in self.configs],
+                [c._replace(pp=c.pp * 2) for c in self.configs],
+                [c._replace(pp=c.pp // 2) for c in self.configs],
             )
         )
 
@@ -176,7 +178,7 @@ class _Breeding:
         """Of the changed groups, keep the most unserved models that fit, then add others."""
         lane, group = np.nonzero(changed)
         config, before = members.config[lane, group], members.hosted[lane, group]
-        after, left = np.zeros_like(before), np.full(len(lane), self.memory)
+        after, left = np.zeros_like(before), self.memory[config]
         order = np.argsort(-unserved, axis=1, kind="stable")[lane]
         row = np.arange(len(lane))
         for candidates in (before, ~before):

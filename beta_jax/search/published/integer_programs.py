@@ -18,7 +18,14 @@ from scipy.sparse import coo_array
 
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import Instances, memory_of_device, nominal_rates, weight_table
+from beta_jax.search.instances import (
+    Instances,
+    devices_table,
+    fitting_configs,
+    memory_table,
+    nominal_rates,
+    weight_table,
+)
 from beta_jax.search.result import Result, score_placements
 from beta_jax.types import ParallelConfig
 
@@ -65,18 +72,19 @@ def plan_replicas(
     problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP
 ) -> Solution:
     """The integer program of `sr_ilp`."""
-    one = ParallelConfig(1, 1)
+    configs = [ParallelConfig(1, 1, pool) for pool in range(len(problem.cluster.pools))]
     capability = np.array(
         [
             [
                 1 / problem.profile.stage_latency_s(model.type, one).sum()
                 if (model.type, one) in problem.profile
                 else 0.0
+                for one in configs
             ]
             for model in problem.models
         ]
     )
-    return _solve("sr-ilp", problem, [one], capability, time_limit_s, gap)
+    return _solve("sr-ilp", problem, configs, capability, time_limit_s, gap)
 
 
 def plan_pipelines(
@@ -86,7 +94,9 @@ def plan_pipelines(
     endless = [model.name for model in problem.models if math.isinf(model.slo_s)]
     if endless:
         raise ValueError(f"mp-ilp plans from SLOs; model {endless[0]} has none (infinite)")
-    configs = [ParallelConfig(1, s) for s in ILP_STAGES if s <= problem.cluster.num_devices]
+    pools = range(len(problem.cluster.pools))
+    configs = [ParallelConfig(1, s, pool) for pool in pools for s in ILP_STAGES]
+    configs = [c for c in configs if c in fitting_configs(problem, configs)]
     capability = np.zeros((len(problem.models), len(configs)))
     for m, model in enumerate(problem.models):
         for c, config in enumerate(configs):
@@ -107,14 +117,16 @@ def _solve(
 ) -> Solution:
     """Choose which models each slot hosts. capability: float64 [model, config].
 
-    There are as many slots of a configuration as the cluster has room for, and all devices are
+    There are as many slots of a configuration as its pool has room for, and all devices are
     used. Equal slots are interchangeable, so they are ordered by how many models they host.
     """
     rates = nominal_rates(policy, problem)
-    memory, num_devices = memory_of_device(problem), problem.cluster.num_devices
+    memory, num_devices = memory_table(problem, configs), devices_table(problem)
     on_device = weight_table(problem, configs)
     slots = [
-        c for c, config in enumerate(configs) for _ in range(num_devices // config.num_devices)
+        c
+        for c, config in enumerate(configs)
+        for _ in range(num_devices[config.pool] // config.num_devices)
     ]
     possible = (capability > 0) & (on_device <= memory)
     model, slot = np.nonzero(possible[:, slots])  # [replica], one for each that may be chosen
@@ -137,15 +149,18 @@ def _solve(
     # as devices have it, where the largest stage must fit. In MB, for the solver's tolerances.
     size = np.array([config.num_devices for config in configs])
     for weight, room in ((on_device, memory), (_whole_weight(problem, configs), memory * size)):
-        room = np.broadcast_to(room, size.shape)[slots] / 1e6
+        room = room[slots] / 1e6
         at_most(
             num_slots,
             (slot, replica, weight[model, config] / 1e6),
             (np.arange(num_slots), used, -room),
         )
-    devices = (np.zeros(num_slots, int), used, size[slots])
-    at_most(1, devices, limit=num_devices)
-    at_most(1, (*devices[:2], -devices[2]), limit=-num_devices)
+    in_pool = np.array([config.pool for config in configs], int)[slots]
+    for pool, own_devices in enumerate(num_devices.tolist()):
+        own = np.flatnonzero(in_pool == pool)
+        devices = (np.zeros(len(own), int), used[own], size[slots][own])
+        at_most(1, devices, limit=own_devices)
+        at_most(1, (*devices[:2], -devices[2]), limit=-own_devices)
     served, row = np.unique(model[tolerance > 0], return_inverse=True)  # models, in this order
     at_most(
         len(served),
@@ -202,11 +217,12 @@ def _whole_weight(problem: Problem, configs: Sequence[ParallelConfig]) -> NDArra
 
     float64 [model, config]; 0 where the configuration is not profiled either.
     """
-    profile, one = problem.profile, ParallelConfig(1, 1)
+    profile = problem.profile
     table = np.zeros((len(problem.models), len(configs)))
     for m, model in enumerate(problem.models):
         for c, config in enumerate(configs):
             if (model.type, config) in profile:
+                one = ParallelConfig(1, 1, config.pool)
                 known = one if (model.type, one) in profile else config
                 table[m, c] = profile.weight_bytes(model.type, known).sum() * known.op
     return table

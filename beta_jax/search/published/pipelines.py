@@ -10,7 +10,7 @@ from beta_jax.placement.partition import regular_partition
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
-from beta_jax.search.instances import Instances, fits_alone, memory_of_device, weight_table
+from beta_jax.search.instances import Instances, fits_alone, memory_table, weight_table
 from beta_jax.search.published.branch import Candidates, Share, ShareSearch, explore
 from beta_jax.search.result import Result, score_placements
 from beta_jax.types import ParallelConfig
@@ -18,25 +18,35 @@ from beta_jax.types import ParallelConfig
 
 def mp_greedy(instances: Instances, *, stages: int) -> list[Result]:
     """Pipelines of `stages` devices, as many as there are devices for; greedy replica placement."""
-    config = ParallelConfig(1, stages)
+
+    def pipelines(problem: Problem) -> tuple[ParallelConfig, ...]:
+        return tuple(
+            ParallelConfig(1, stages, index)
+            for index, pool in enumerate(problem.cluster.pools)
+            for _ in range(pool.num_devices // stages)
+        )
+
     return fill_greedily(
-        [
-            GreedyTask(problem, workload, (config,) * (problem.cluster.num_devices // stages))
-            for problem, workload in instances
-        ]
+        [GreedyTask(problem, workload, pipelines(problem)) for problem, workload in instances]
     )
 
 
 def mp_round_robin(instances: Instances) -> list[Result]:
     """Four-stage pipelines, models dealt out in turn (Beta, OSDI 2023, section 6.6).
 
-    Devices that are left over become pipelines too, of a power of two of stages.
+    Devices that are left over become pipelines too, of a power of two of stages. Raises ValueError
+    for a cluster of several pools.
     """
+    _require_one_pool("mp-round-robin", instances)
     return score_placements(instances, [_deal(problem) for problem, _ in instances])
 
 
 def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
-    """The manual choice (pp, op): groups of pp * op devices, group i hosts model i alone."""
+    """The manual choice (pp, op): groups of pp * op devices, group i hosts model i alone.
+
+    Raises ValueError for a cluster of several pools.
+    """
+    _require_one_pool("mp-equal", instances)
     config = ParallelConfig(op, pp)
     placements = []
     for problem, _ in instances:
@@ -71,10 +81,16 @@ def fill_partitions(share: Share) -> list[Result]:
     return fill_greedily([share.task(partition) for partition in share.partitions()])
 
 
+def _require_one_pool(policy: str, instances: Instances) -> None:
+    for problem, _ in instances:
+        if len(names := problem.cluster.names) > 1:
+            raise ValueError(f"{policy} is for a cluster of one pool, not of {', '.join(names)}")
+
+
 def _deal(problem: Problem) -> Placement:
     configs = regular_partition(problem.cluster.num_devices, ParallelConfig(1, 4))
     weight = weight_table(problem, configs).tolist()
-    left = [memory_of_device(problem)] * len(configs)
+    left = memory_table(problem, configs).tolist()
     hosted: list[list[int]] = [[] for _ in configs]
     group = since_placed = 0
     for model in itertools.cycle(range(len(problem.models))):

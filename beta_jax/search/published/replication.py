@@ -10,7 +10,7 @@ from beta_jax.placement.placement import Group, Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.search.fill.beam import beam_search
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
-from beta_jax.search.instances import Instances, memory_of_device, weight_table
+from beta_jax.search.instances import Instances, memory_table, weight_table
 from beta_jax.search.result import Result, score_placements
 from beta_jax.types import TICKS_PER_SECOND, ParallelConfig, Workload
 
@@ -28,9 +28,9 @@ def sr_search(instances: Instances, *, beam: int = 3) -> list[Result]:
 
 
 def sr_uniform(instances: Instances) -> list[Result]:
-    """Replication in turn (section 3): device i hosts models i, i + 1, ..., as many as fit.
+    """Replication in turn (section 3): device i of a pool hosts models i, i + 1, ....
 
-    As many means as would fit if all weighed what model 0 does (or the first that fits a device);
+    As many as fit: as would fit if all weighed what model 0 does (or the first that fits a device);
     of them, those that do fit.
     """
     return score_placements(instances, [_in_turn(problem) for problem, _ in instances])
@@ -77,19 +77,30 @@ def cut_windows(workload: Workload, seconds: float) -> list[Workload]:
 
 
 def _devices(problem: Problem, workload: Workload) -> GreedyTask:
-    return GreedyTask(problem, workload, (ONE_DEVICE,) * problem.cluster.num_devices)
+    pools = enumerate(problem.cluster.pools)
+    configs = (
+        ONE_DEVICE._replace(pool=index) for index, pool in pools for _ in range(pool.num_devices)
+    )
+    return GreedyTask(problem, workload, tuple(configs))
 
 
 def _in_turn(problem: Problem) -> Placement:
-    weight = weight_table(problem, [ONE_DEVICE])[:, 0].tolist()
-    num_models, memory = len(weight), memory_of_device(problem)
+    pools = enumerate(problem.cluster.pools)
+    groups = (_pool_in_turn(problem, index, pool.num_devices) for index, pool in pools)
+    return Placement(tuple(itertools.chain.from_iterable(groups)))
+
+
+def _pool_in_turn(problem: Problem, pool: int, num_devices: int) -> list[Group]:
+    config = ONE_DEVICE._replace(pool=pool)
+    weight = weight_table(problem, [config])[:, 0].tolist()
+    num_models, memory = len(weight), int(memory_table(problem, [config])[0])
     first = next((w for w in weight if w <= memory), weight[0])
     count = min(num_models, memory // max(first, 1))
     groups = []
-    for device in range(problem.cluster.num_devices):
+    for device in range(num_devices):
         hosted: list[int] = []
         for model in ((device + i) % num_models for i in range(count)):
             if sum(weight[m] for m in hosted) + weight[model] <= memory:
                 hosted.append(model)
-        groups.append(Group(ONE_DEVICE, tuple(hosted)))
-    return Placement(tuple(groups))
+        groups.append(Group(config, tuple(hosted)))
+    return groups

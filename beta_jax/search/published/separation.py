@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.search.bounds.served import ServedBound
-from beta_jax.search.instances import Instances, nominal_rates
+from beta_jax.search.instances import Instances, devices_table, nominal_rates
 from beta_jax.search.published.branch import Candidates, Share, ShareSearch, explore
 from beta_jax.search.published.pipelines import search_partitions
 from beta_jax.search.result import Result, score_counts, score_placements
@@ -32,8 +33,10 @@ FEW_DIVISIONS = 100
 
 Bucket = tuple[int, ...]
 """Models, by index."""
-Division = tuple[tuple[Bucket, int], ...]
-"""Buckets, each with its number of devices."""
+Devices = tuple[int, ...]
+"""Their number in each pool."""
+Division = tuple[tuple[Bucket, Devices], ...]
+"""Buckets, each with its devices."""
 
 
 def mp_search_sep(instances: Instances) -> list[Result]:
@@ -61,12 +64,13 @@ def mp_search_sep(instances: Instances) -> list[Result]:
 
 
 def _candidates(problem: Problem, workload: Workload) -> Candidates:
-    """The balanced divisions, and the models together."""
-    buckets = make_buckets(problem)
+    """The balanced divisions, of all pools and of each alone, and the models together."""
     divisions: list[Division] = []
     imbalance = np.zeros(0)
-    if len(buckets) > 1:
-        divisions, imbalance = balanced_divisions(problem, buckets)
+    for own in (problem, *_pools_alone(problem)):
+        if len(buckets := make_buckets(own)) > 1:
+            found, apart = balanced_divisions(own, buckets)
+            divisions, imbalance = [*divisions, *found], np.append(imbalance, apart)
     bound = ServedBound(problem, workload)
     searches = {}
     for share in dict.fromkeys(itertools.chain.from_iterable(divisions)):
@@ -81,17 +85,27 @@ def _join(parts: Iterable[Result]) -> Placement:
     return Placement(tuple(group for part in parts for group in part.static.groups))
 
 
-def _share(problem: Problem, workload: Workload, bucket: Bucket, num_devices: int) -> Share:
-    cluster = dataclasses.replace(problem.cluster, num_devices=num_devices)
+def _pools_alone(problem: Problem) -> Iterator[Problem]:
+    """With the devices of one pool only; nothing unless several have some."""
+    devices = devices_table(problem)
+    if (devices > 0).sum() > 1:
+        for pool in np.flatnonzero(devices):
+            alone = np.where(np.arange(len(devices)) == pool, devices, 0)
+            cluster = problem.cluster.with_devices(alone.tolist())
+            yield dataclasses.replace(problem, cluster=cluster)
+
+
+def _share(problem: Problem, workload: Workload, bucket: Bucket, devices: Devices) -> Share:
+    cluster = problem.cluster.with_devices(devices)
     return Share(dataclasses.replace(problem, cluster=cluster), workload, bucket)
 
 
 def make_buckets(problem: Problem) -> list[Bucket]:
     """Each model goes to the first bucket whose first member has a similar latency, or opens one.
 
-    Raises ProfileError for a type whose latency on a single device is not known.
+    Raises ProfileError for a type whose latency on a single device is not known in any pool.
     """
-    latency_s = [problem.profile.single_device_latency_s(model.type) for model in problem.models]
+    latency_s = [_latency_s(problem, model.type) for model in problem.models]
     buckets: list[list[int]] = []
     for model, own in enumerate(latency_s):
         for bucket in buckets:
@@ -128,14 +142,36 @@ def divisions_of(
     traffic: [model], rates or numbers of requests. A division's imbalance is the largest
     difference, over the buckets, between the share of the throughput and that of the traffic.
     """
-    cluster, profile = problem.cluster, problem.profile
-    counts = list(divide(cluster.num_devices, len(buckets), cluster.devices_per_node))
+    pools = problem.cluster.pools
+    by_pool = [divide(p.num_devices, len(buckets), p.devices_per_node, least=0) for p in pools]
+    counts = [c for c in map(_by_bucket, itertools.product(*by_pool)) if all(map(any, c))]
     demand = np.array([traffic[list(bucket)].sum() for bucket in buckets]) / traffic.sum()
     types = [problem.models[bucket[0]].type for bucket in buckets]
-    latency_s = [profile.single_device_latency_s(kind) for kind in types]
-    throughput = np.array(counts, np.float64).reshape(-1, len(buckets)) / latency_s
-    imbalance = np.abs(throughput / throughput.sum(1, keepdims=True) - demand).max(1)
+    latency_s = [[_pool_latency_s(problem, kind, p) for p in range(len(pools))] for kind in types]
+    devices = np.array(counts, np.float64).reshape(-1, len(buckets), len(pools))
+    throughput = (devices / latency_s).sum(2)
+    with np.errstate(invalid="ignore"):  # no bucket on devices that its models are profiled on
+        imbalance = np.abs(throughput / throughput.sum(1, keepdims=True) - demand).max(1)
     return [tuple(zip(buckets, count, strict=True)) for count in counts], imbalance
+
+
+def _by_bucket(by_pool: tuple[Devices, ...]) -> tuple[Devices, ...]:
+    return tuple(zip(*by_pool, strict=True))
+
+
+def _latency_s(problem: Problem, kind: str) -> float:
+    """On a single device of the first pool with devices where it is known."""
+    pools = enumerate(problem.cluster.pools)
+    known = (_pool_latency_s(problem, kind, index) for index, pool in pools if pool.num_devices)
+    return next(filter(math.isfinite, known), problem.profile.single_device_latency_s(kind))
+
+
+def _pool_latency_s(problem: Problem, kind: str, pool: int) -> float:
+    """On a single device of a pool; infinite where the type has no profile."""
+    profiles = problem.profile.pools or (problem.profile,)
+    if len(profiles) > 1 and kind not in profiles[pool].types:
+        return math.inf
+    return profiles[pool].single_device_latency_s(kind)
 
 
 def separate(
@@ -149,7 +185,9 @@ def separate(
     return placements, sum(result.num_simulations for result in found)
 
 
-def divide(num_devices: int, num_buckets: int, node: int) -> Iterator[tuple[int, ...]]:
+def divide(
+    num_devices: int, num_buckets: int, node: int, least: int = 1
+) -> Iterator[tuple[int, ...]]:
     """Ways to give every bucket some devices, decided from the last bucket to the first.
 
     Of the n devices that are left a bucket may take i if i <= n mod node, or if n - i or n is a
@@ -158,8 +196,8 @@ def divide(num_devices: int, num_buckets: int, node: int) -> Iterator[tuple[int,
     if num_buckets == 1:
         yield (num_devices,)
         return
-    for taken in range(1, num_devices - num_buckets + 2):
+    for taken in range(least, num_devices - least * (num_buckets - 1) + 1):
         left = num_devices - taken
         if taken <= num_devices % node or left % node == 0 or num_devices % node == 0:
-            for others in divide(left, num_buckets - 1, node):
+            for others in divide(left, num_buckets - 1, node, least):
                 yield (*others, taken)
