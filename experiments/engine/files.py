@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,18 @@ def input_path(path: str) -> Path:
     if not path:
         raise ValueError("the name of a file or folder is empty")
     return Path(path) if Path(path).exists() or not (ROOT / path).exists() else ROOT / path
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a CSV with a header, or of a JSON list. Raises ValueError naming the file."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return rows if isinstance(rows, list) else []
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from beta_jax import traces
-from beta_jax.placement.problem import Problem, make_models
+from beta_jax.placement.problem import Problem, make_models, profile_of
 from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.traces.trace import parse_time
 from beta_jax.types import GB, Cluster, Model, Workload
 from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
+from experiments.engine.pool_files import read_cluster
 from experiments.engine.scenarios import BaseScenario, Replayed, Scenario
 
 
@@ -68,14 +69,19 @@ class InputMaker:
 
     def __init__(self) -> None:
         self._profile = functools.cache(_profile)
+        self._cluster = functools.cache(_cluster)
         self._specs = functools.cache(lambda path: read_models(input_path(path)))
         self._trace = functools.cache(_open_trace)
         self._fit = functools.cache(self._fitted)
 
     def problem(self, scenario: BaseScenario) -> Problem:
         """Raises what the library raises for bad input."""
-        profile = self._profile(scenario.profile, scenario.pipeline_overhead)
-        cluster = Cluster(scenario.num_devices, scenario.memory_gib * GB, scenario.devices_per_node)
+        if scenario.pools is None:
+            profile = self._profile(scenario.profile, scenario.pipeline_overhead)
+            memory_bytes = scenario.memory_gib * GB
+            cluster = Cluster(scenario.num_devices, memory_bytes, scenario.devices_per_node)
+        else:
+            cluster, profile = self._cluster(scenario.pools, scenario.pipeline_overhead)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)
 
     def num_models(self, scenario: BaseScenario) -> int:
@@ -192,6 +198,13 @@ class InputMaker:
 def _profile(path: str, pipeline_overhead: float | None) -> Profile:
     profile = load_profile(input_path(path))
     return profile if pipeline_overhead is None else profile.with_even_pipelines(pipeline_overhead)
+
+
+def _cluster(path: str, pipeline_overhead: float | None) -> tuple[Cluster, Profile]:
+    cluster, profiles = read_cluster(input_path(path))
+    if pipeline_overhead is not None:
+        profiles = {n: p.with_even_pipelines(pipeline_overhead) for n, p in profiles.items()}
+    return cluster, profile_of(cluster, profiles)
 
 
 def _open_trace(source: str, complete: bool) -> tuple[traces.Trace, float]:

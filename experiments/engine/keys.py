@@ -16,6 +16,7 @@ from beta_jax.search import find_policy
 from experiments.engine import fingerprint
 from experiments.engine.files import input_path
 from experiments.engine.points import Case
+from experiments.engine.pool_files import read_cluster
 from experiments.engine.scenarios import FILE_FIELDS, Replayed
 from experiments.engine.store import digest
 
@@ -28,6 +29,7 @@ class Keys:
 
     def __init__(self) -> None:
         self._sha256 = functools.cache(_sha256)
+        self._pools = functools.cache(_pools)
         self._fingerprint = functools.cache(traces.fingerprint)
         self._of = functools.cache(self._key)
 
@@ -44,6 +46,10 @@ class Keys:
         fields = dataclasses.asdict(scenario)
         for name in FILE_FIELDS:
             fields[name] = None if fields[name] is None else self._sha256(input_path(fields[name]))
+        if scenario.pools is None:
+            del fields["pools"]
+        else:
+            fields["pools"] = self._pools(scenario.pools)
         if isinstance(scenario, Replayed):
             fields["trace"] = self._fingerprint(input_path(scenario.trace))
         own = [find_policy(policy).place]
@@ -81,6 +87,11 @@ def _rounds(case: Case) -> bool:
 @functools.cache
 def _code() -> str:
     return fingerprint.code(ROOTS)
+
+
+def _pools(path: str) -> list[Any]:
+    cluster, profiles = read_cluster(input_path(path))
+    return [repr(cluster), [profiles[name].checksum() for name in cluster.names]]
 
 
 def _sha256(path: Path) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments.engine.files import read_rows
 
 
 class ModelFileError(ValueError):
@@ -30,13 +30,10 @@ class ModelSpec(NamedTuple):
 def read_models(path: Path) -> tuple[ModelSpec, ...]:
     """Read a file of models. Raises ModelFileError."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
-    except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}") from None
+        rows = read_rows(path)
     except ValueError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    if not isinstance(rows, list) or not rows:
+        raise ModelFileError(str(error)) from None
+    if not rows:
         raise ModelFileError(f"{path}: no models; a CSV with a header or a JSON list is expected")
     models = tuple(_spec(f"{path}, model {i}", row) for i, row in enumerate(rows, 1))
     _check(path, models)

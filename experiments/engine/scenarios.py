@@ -7,6 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from beta_jax.types import Rules
 
+POOLS_HELP = (
+    "CSV or JSON file of a cluster of several pools, in place of profile, num_devices, memory_gib "
+    "and devices_per_node: name, num_devices, profile, and where known memory_gib, "
+    "devices_per_node, price_per_hour"
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedModels:
@@ -28,6 +34,7 @@ class SharedCluster(ServedModels):
     num_devices: Annotated[int, "devices in the cluster"]
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
+    pools: Annotated[str | None, POOLS_HELP] = None
     slo_scale: Annotated[float, "SLO as a multiple of the single-device latency"]
 
 

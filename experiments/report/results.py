@@ -27,7 +27,12 @@ TRAINED_ON_TEST = (
     "with it: on other traffic they may do worse."
 )
 MAX_WARNINGS = 4
-IF_USED = {"rules.batching": "off", "rules.max_batch": "1", "train_batched": "True"}
+IF_USED = {
+    "rules.batching": "off",
+    "rules.max_batch": "1",
+    "train_batched": "True",
+    "pools": "none",
+}
 """Columns that a table has only where a row has another value."""
 WITH_INTERVAL = ("slo_attainment", "latency_mean_s", "latency_p99_s")
 

@@ -9,11 +9,13 @@ from typing import Annotated
 import numpy as np
 
 from beta_jax.placement.problem import Problem
-from beta_jax.profiles.profile import load_profile
+from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, Cluster, Rules, Workload
 from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
+from experiments.engine.pool_files import read_cluster
+from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import tables
@@ -35,6 +37,7 @@ class Config:
     requests: Annotated[str, "CSV with the columns arrival_s,model"]
     num_devices: Annotated[int | None, "devices; none: as many as placements use"] = None
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    pools: Annotated[str | None, POOLS_HELP] = None
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
     timeline: Annotated[
         tuple[float, ...] | None,
@@ -58,13 +61,17 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         from experiments.tools import changes, service
         from experiments.tools.placement_files import read_placements, require_valid
     with stopwatch.part("read"):
-        placements, models = read_placements(config.placement)
-        num_devices = config.num_devices
-        if num_devices is None:
+        profile: Profile | dict[str, Profile]
+        if config.pools is not None:
+            cluster, profile = read_cluster(input_path(config.pools))
+            placements, models = read_placements(config.placement, cluster.names)
+        else:
+            placements, models = read_placements(config.placement)
             used = [s.num_devices for p in placements.values() for s in statics(p)]
-            num_devices = max(1, *used)
-        cluster = Cluster(num_devices, config.memory_gib * GB)
-        problem = Problem(models, cluster, load_profile(input_path(config.profile)), config.rules)
+            num_devices = max(1, *used) if config.num_devices is None else config.num_devices
+            cluster = Cluster(num_devices, config.memory_gib * GB)
+            profile = load_profile(input_path(config.profile))
+        problem = Problem(models, cluster, profile, config.rules)
         for path, placement in zip(config.placement, placements.values(), strict=True):
             require_valid(path, placement, problem)
             if not hosts_any(placement):

@@ -22,18 +22,19 @@ def require_valid(path: str, placement: Placement | Schedule, problem: Problem) 
 
 
 def read_placements(
-    paths: Sequence[str],
+    paths: Sequence[str], pools: Sequence[str] = ()
 ) -> tuple[dict[str, Placement | Schedule], tuple[Model, ...]]:
     """Placements by name, and the models of all files, which they share by name.
 
-    The name is that of the file, or the path where file names are equal. Raises PlacementError for
+    The name is that of the file, or the path where file names are equal. pools: the names of the
+    cluster's, where it has several. Raises PlacementError for
     bad files, the same file twice, and a model whose type or SLO is not the same everywhere.
     """
     if not paths or len({*paths}) < len(paths):
         raise PlacementError(f"placement files must be given, each once, got {', '.join(paths)}")
     stems = [Path(path).stem for path in paths]
     names = stems if len({*stems}) == len(stems) else paths
-    loaded = {path: load_placement(input_path(path)) for path in paths}
+    loaded = {path: load_placement(input_path(path), pools) for path in paths}
     models: dict[str, Model] = {}
     for path, (_, listed) in loaded.items():
         for model in listed:

@@ -12,12 +12,14 @@ import numpy as np
 
 from beta_jax.placement.files import load_placement, save_placement
 from beta_jax.placement.placement import Placement, PlacementError, Schedule
-from beta_jax.placement.problem import Problem, make_models
+from beta_jax.placement.problem import Problem, make_models, profile_of
 from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.types import GB, Cluster, Model, Rules, Workload
 from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
+from experiments.engine.pool_files import read_cluster
+from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import tables
@@ -76,6 +78,7 @@ class Config:
     )
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
+    pools: Annotated[str | None, POOLS_HELP] = None
     policies: Annotated[tuple[str, ...], "policies to compare; the best one's placement is written"]
     start_from: Annotated[
         str | None,
@@ -155,10 +158,11 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
 
 def _read(config: Config) -> _Inputs:
     """Raises what reading files raises, and ValueError for what does not go together."""
+    clusters, profile = _clusters(config)
     today: Placement | None = None
     listed: tuple[Model, ...] = ()
     if config.start_from is not None:
-        loaded, listed = load_placement(input_path(config.start_from))
+        loaded, listed = load_placement(input_path(config.start_from), clusters[0].names)
         if isinstance(loaded, Schedule):
             raise PlacementError(
                 f"{config.start_from}: a search starts from one placement, this is a schedule"
@@ -171,12 +175,8 @@ def _read(config: Config) -> _Inputs:
         train, test = request_files.split(train, config.test_share)
     if config.test_requests is not None:
         test = read_requests(input_path(config.test_requests), names)
-    profile = load_profile(input_path(config.profile))
     models = describe_models(names, config, profile, train, listed)
-    problems = []
-    for num_devices in config.num_devices:
-        cluster = Cluster(num_devices, config.memory_gib * GB, config.devices_per_node)
-        problems.append(Problem(models, cluster, profile, config.rules))
+    problems = [Problem(models, cluster, profile, config.rules) for cluster in clusters]
     if today is not None:
         today = renumbered(today, listed, models)
         for problem in problems:
@@ -188,6 +188,16 @@ def _read(config: Config) -> _Inputs:
             )
     training = request_files.slices(train, config.train_slices)
     return _Inputs(problems, training, test, test is train, today)
+
+
+def _clusters(config: Config) -> tuple[list[Cluster], Profile]:
+    """The clusters to place on, and their profile."""
+    if config.pools is not None:
+        cluster, profiles = read_cluster(input_path(config.pools))
+        return [cluster], profile_of(cluster, profiles)
+    memory_bytes = config.memory_gib * GB
+    clusters = [Cluster(n, memory_bytes, config.devices_per_node) for n in config.num_devices]
+    return clusters, load_profile(input_path(config.profile))
 
 
 def _report(
@@ -228,7 +238,8 @@ def _report(
             files.write(directory / f"{name}.csv", tables.to_csv(rows))
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    save_placement(directory / "placement.json", chosen, plan.problem.models)
+    names = plan.problem.cluster.names
+    save_placement(directory / "placement.json", chosen, plan.problem.models, names)
     if inputs.today is not None and chosen == inputs.today:
         notes.append("nothing better was found than what runs today, within what may be loaded")
     notes.append(f"{directory / 'placement.json'} is what {plan.chosen} found: {chosen}")

@@ -125,15 +125,18 @@ def _model_rows(problem: Problem, one: Served) -> list[Row]:
 def _group_rows(problem: Problem, one: Served) -> list[Row]:
     """A group is known by its position; in a schedule a position is summed over the segments."""
     positions = [static.groups for static in statics(one.placement)]
+    pools = problem.cluster.names
     shares = utilisation(problem, one.placement, one.outcome, 1).of_group[:, 0]
     rows = []
     for index in range(max(map(len, positions))):
         groups = [groups[index] for groups in positions if index < len(groups)]
         configs = dict.fromkeys(str(group.config) for group in groups)
+        in_pools = dict.fromkeys(pools[group.config.pool] for group in groups)
         hosted = sorted({model for group in groups for model in group.models})
         known = {
             "group": index,
             "config": "|".join(configs),
+            **({"pool": "|".join(in_pools)} if len(pools) > 1 else {}),
             "models": " ".join(problem.models[model].name for model in hosted),
         }
         numbers = latency_summary(one.outcome, one.outcome.group == index)

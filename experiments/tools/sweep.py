@@ -11,7 +11,8 @@ from experiments.engine.fields import render
 from experiments.engine.files import input_path
 from experiments.engine.model_files import read_models, shares
 from experiments.engine.points import Point, Replications
-from experiments.engine.scenarios import Measurement, Scenario, ServedModels, part_of
+from experiments.engine.pool_files import read_pools
+from experiments.engine.scenarios import POOLS_HELP, Measurement, Scenario, ServedModels, part_of
 from experiments.experiment import Experiment, Plot
 from experiments.report.figures import LATENCY
 
@@ -26,9 +27,12 @@ FIELDS = {
     "profile": "profile",
     "splits": "split",
     "processes": "process",
+    "pools": "pools",
 }
 """Axes of `Config`, and the field of a scenario that each sets (`num_models`: the types)."""
-TEXT_AXES = ("profile", "splits", "processes")
+TEXT_AXES = ("profile", "splits", "processes", "pools")
+OF_ONE_POOL = ("num_devices", "memory_gib", "profile")
+"""Axes that a file of pools stands for."""
 
 
 class SweepError(ValueError):
@@ -63,6 +67,7 @@ class Config(Replications, Measurement, ServedModels):
         str | None, "axis drawn along x; none: the first with most values, of the numeric ones"
     ] = None
     devices_per_node: Annotated[int, "devices in a node"] = 8
+    pools: Annotated[tuple[str, ...], f"files, each a cluster: {POOLS_HELP}"] = ()
     train_duration_s: Annotated[
         float | None, "length of the training traffic, s; none: as the test traffic"
     ] = None
@@ -93,6 +98,10 @@ def points(config: Config) -> list[Point]:
 
 def _axes(config: Config) -> dict[str, tuple[Any, ...]]:
     axes = {name: getattr(config, name) for name in FIELDS}
+    if not config.pools:
+        del axes["pools"]
+    else:
+        axes |= {name: axes[name][:1] for name in OF_ONE_POOL}
     if not config.num_models:
         axes["num_models"] = (len(config.model_types),)
     return axes
@@ -143,6 +152,9 @@ def _scenario(config: Config, values: Mapping[str, Any]) -> Scenario:
     types = itertools.islice(itertools.cycle(config.model_types), values["num_models"])
     swept = {FIELDS[name]: value for name, value in values.items() if name != "num_models"}
     same = part_of(Measurement, config) | part_of(ServedModels, config)
+    if "pools" in swept:  # what tables say
+        pools = read_pools(input_path(swept["pools"]))
+        swept["num_devices"] = sum(pool.num_devices for pool in pools)
     same["model_types"] = () if config.models is not None else tuple(types)
     return Scenario(
         devices_per_node=config.devices_per_node,

@@ -45,7 +45,7 @@ def test_all_types_and_configurations_that_a_device_can_hold_are_there():
     }  # fmt: skip
     fewest = {"bert-15b": 2, "bert-103.5b": 16}
     for name in PROFILE.types:
-        expected = {d for d in DEGREES if d[0] * d[1] >= fewest.get(name, 1)}
+        expected = {ParallelConfig(*d) for d in DEGREES if d[0] * d[1] >= fewest.get(name, 1)}
         assert set(PROFILE.configs(name)) == expected
         for config in PROFILE.configs(name):
             assert PROFILE.batch_sizes(name, config) == (1, 2, 4, 8, 16)

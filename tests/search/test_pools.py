@@ -12,6 +12,7 @@ from beta_jax import (
     Cluster,
     Group,
     Model,
+    ParallelConfig,
     Placement,
     Pool,
     Problem,
@@ -26,8 +27,8 @@ from beta_jax.search import attainment_bound
 from beta_jax.search.published.separation import divisions_of, make_buckets
 
 from instances import make_profile, mixed_problem
-from test_exhaustive import CONFIGS
 
+CONFIGS = (ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(2, 1))
 MIXED = (
     "sr-greedy",
     "sr-search",
@@ -50,7 +51,7 @@ def profile_of(rng: np.random.Generator, kinds: dict[str, float]) -> Profile:
                 config: (
                     rng.uniform(0.8, 1.2, config.pp) * latency_s / config.num_devices + 0.01
                 ).tolist()
-                for config in CONFIGS[:3]
+                for config in CONFIGS
             }
             for kind, latency_s in kinds.items()
         }
