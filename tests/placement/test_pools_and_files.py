@@ -115,7 +115,7 @@ def test_weights_do_not_stay_across_pools():
     [
         (lambda: Cluster(), "give their number, or pools"),
         (lambda: Cluster(2, pools=[Pool("a", 1)]), "give their number, or pools"),
-        (lambda: Cluster(pools=[Pool("a", 0)]), "num_devices must be a whole number >= 1"),
+        (lambda: Cluster(pools=[Pool("a", 0)]), "num_devices must be a whole number from 1"),
         (lambda: Cluster(pools=[Pool("a", 1), Pool("a", 2)]), "two pools have the same name"),
         (lambda: Pool("a", 1, price_per_hour=-1), "pool a: price_per_hour must be >= 0"),
         (lambda: Problem(MODELS, POOLS, OLD), "the profile of each pool by its name: old, new"),
