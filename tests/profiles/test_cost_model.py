@@ -124,7 +124,7 @@ def test_pipelines_are_slower_but_their_slowest_stage_is_faster(name):
 def test_a_batch_costs_less_than_its_requests_one_by_one(name):
     for config in PROFILE.configs(name):
         for batch in (1, 2, 4, 8):
-            small, large = (latency_s(name, *config, b) for b in (batch, 2 * batch))
+            small, large = (PROFILE.stage_latency_s(name, config, b) for b in (batch, 2 * batch))
             assert ((small < large) & (large < 2 * small)).all()
             memory = [PROFILE.act_bytes(name, config, b) for b in (batch, 2 * batch)]
             assert (memory[0] < memory[1]).all()
