@@ -17,8 +17,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from beta_jax.traits import Trait
 
 Array = Any
@@ -109,8 +107,8 @@ def power_of_two(seed: int, /) -> DispatchRule:
     def order(groups: Groups) -> Array:
         undrawn = True
         for draw in range(2):
-            bits = _splitmix64(seed, 2 * groups.request + draw) >> np.uint64(32)
-            drawn = bits.astype("int64") * groups.num_hosts() >> 32
+            bits = _shifted(_splitmix64(seed, 2 * groups.request + draw), 32)
+            drawn = bits * groups.num_hosts() >> 32
             undrawn &= groups.rank() != drawn
         return undrawn
 
@@ -119,12 +117,23 @@ def power_of_two(seed: int, /) -> DispatchRule:
 
 
 def _splitmix64(seed: int, index: Array) -> Array:
-    """Output `index` of the generator, uint64 (Steele, Lea and Flood, "Fast splittable pseudorandom
-    number generators", OOPSLA 2014)."""
-    x = index.astype("uint64") * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed % 2**64)
-    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return x ^ x >> np.uint64(31)
+    """The bits, as int64, of output `index` of the generator (Steele, Lea and Flood, "Fast
+    splittable pseudorandom number generators", OOPSLA 2014). Sums and products are equal modulo
+    2^64, and kernels on a GPU know no others."""
+    x = index * _signed(0x9E3779B97F4A7C15) + _signed(seed)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shifted(x, 31)
+
+
+def _signed(number: int) -> int:
+    """What int64 makes of the lowest 64 bits."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _shifted(x: Array, places: int) -> Array:
+    """The bits of an int64 moved to the right, with zeros behind them."""
+    return x >> places & (1 << 64 - places) - 1
 
 
 RULES = {
@@ -139,7 +148,9 @@ RULES = {
     ),
     Dispatch.ROUND_ROBIN: DispatchRule(
         Dispatch.ROUND_ROBIN,
-        order=lambda groups: (groups.index - groups.memory - 1) % groups.num_groups,
+        order=lambda groups: (
+            groups.index - groups.memory - 1 + groups.num_groups * (groups.index <= groups.memory)
+        ),
         after=lambda memory, index: index,
         initial=-1,
         traits=Trait.LOCAL,

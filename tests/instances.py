@@ -139,10 +139,10 @@ def workloads(draw, num_models: int, max_requests: int = 60) -> Workload:
 
 
 @st.composite
-def placements(draw, num_models: int, max_groups: int = 5) -> Placement:
+def placements(draw, num_models: int, max_groups: int = 5, configs=CONFIGS) -> Placement:
     groups = draw(
         st.lists(
-            st.tuples(st.sampled_from(CONFIGS), st.sets(st.integers(0, num_models - 1))),
+            st.tuples(st.sampled_from(configs), st.sets(st.integers(0, num_models - 1))),
             max_size=max_groups,
         )
     )
@@ -189,13 +189,14 @@ def worked(draw, instances: st.SearchStrategy[Instance]) -> Instance:
 
 
 @st.composite
-def instances(draw, dispatches=("earliest_free",)) -> Instance:
+def instances(draw, dispatches=("earliest_free",), max_groups=5, configs=CONFIGS) -> Instance:
     problem = draw(problems(dispatches))
     num_models = len(problem.models)
     workload = draw(workloads(num_models))
+    static = placements(num_models, max_groups, configs)
     if draw(st.booleans()):
-        return Instance(problem, draw(placements(num_models)), workload)
+        return Instance(problem, draw(static), workload)
     starts = sorted(draw(st.sets(st.integers(-2, len(workload)), min_size=1, max_size=4)))
     start_s = np.unique([workload.arrival_s[i] if 0 <= i < len(workload) else i for i in starts])
-    segments = tuple(draw(placements(num_models)) for _ in start_s)
+    segments = tuple(draw(static) for _ in start_s)
     return Instance(problem, Schedule(tuple(map(float, start_s)), segments), workload)

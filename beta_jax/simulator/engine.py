@@ -24,11 +24,13 @@ from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.choose import (
     LANES,
     MAX_LANES,
+    RUN,
     choose_kernel,
     run_block,
     simulate_block,
 )
 from beta_jax.simulator.lanes import Lane, make_simulations, padded_size, segments
+from beta_jax.simulator.launches import simulate_blocks
 from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel
 from beta_jax.simulator.packing import (
     group_lanes,
@@ -88,7 +90,7 @@ def simulate_lanes(
 ) -> list[list[np.ndarray]]:
     """The arrays of `Requests`, or counts of `Counts`, of every lane, in order, without its axis.
 
-    Lanes that can share a block do, by the kernel that is faster, or by the one that is given.
+    Lanes that can share a block or a launch do, by the kernel that is faster, or by the given one.
     """
     longest = max((len(lane.workload) for lane in lanes), default=0)
     max_lanes = REQUEST_OUTPUT_BYTES // (10 * longest + 1) if keep_requests else MAX_LANES
@@ -101,7 +103,9 @@ def simulate_lanes(
         require_room(shape, counts)
         return [np.asarray(array) for array in (requests if keep_requests else counts[:-1])]
 
-    results: dict[int, list[np.ndarray]] = {}
+    on_gpu = [members for kernel, members in blocks if kernel is Kernel.GPU]
+    results = simulate_blocks(lanes, on_gpu, keep_requests=keep_requests)
+    blocks = [block for block in blocks if block[0] is not Kernel.GPU]
     for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
         for column, index in enumerate(members):
             results[index] = [array[..., column] for array in arrays]
@@ -124,7 +128,7 @@ class ArraySimulator:
     ) -> None:
         self._most_hosts = 0  # of all placements so far: it never shrinks, to compile less often
         self._rules = problem.rules
-        kernels = [k for k in Kernel if (k is Kernel.BATCHING) == problem.rules.batches]
+        kernels = [k for k in RUN if (k is Kernel.BATCHING) == problem.rules.batches]
         self._packed = [
             {kernel: _pack(kernel, problem, workload, configs, num_groups) for kernel in kernels}
             for workload in workloads

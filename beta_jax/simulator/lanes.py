@@ -65,6 +65,15 @@ class Lane:
         """Lanes with equal keys can share a block."""
         return self.width_key(), self.num_groups
 
+    def launch_key(self) -> Hashable:
+        """Lanes with equal keys, and blocks of them, can share a launch on a GPU."""
+        return (
+            self.problem.rules.batching,
+            self.problem.rules.rule,
+            self.num_groups,
+            self.num_clocks,
+        )
+
     def width_key(self) -> Hashable:
         """Lanes with equal keys could share a block if they had equally many groups."""
         problem = self.problem

@@ -31,6 +31,8 @@ class Kernel(enum.Enum):
     """One lane, at every request the groups that host its model: see `kernels.single`."""
     BATCHING = "batching"
     """Lane after lane, one event at a time; all that batch, and no others: `kernels.batching`."""
+    GPU = "gpu"
+    """Many blocks of many workloads in one launch on a GPU: see `kernels.gpu`."""
 
 
 class BlockShape(NamedTuple):
@@ -67,6 +69,29 @@ class Block(NamedTuple):
     latency: Array  # int64 [type, config, stage] ticks; with one clock [.., 2]: total, bottleneck
     request_overhead: Array  # int64 [] ticks
     work: Array | None = None  # int32 [request] `Workload.work`, if requests have their own; padded
+
+
+class Launch(NamedTuple):
+    """The input of a launch of the GPU's kernel: any number of blocks, each of one workload.
+
+    Blocks run side by side, and those that come first start first, so the longest come first. All
+    are of one `BlockShape` and padded to equal sizes. `models + 1` rows as in `Block`.
+    """
+
+    arrival: Array  # int64 [request] ticks after the origin of its workload, >= 0; concatenated
+    model: Array  # int32 [request], concatenated
+    offset: Array  # int32 [block], the first request of the block's workload in these
+    num_requests: Array  # int32 [block]
+    first: Array  # int64 [block], index of the first request in the whole workload
+    count_from: Array  # int32 [block], requests in [count_from, count_to) are tallied
+    count_to: Array  # int32 [block]
+    row: Array  # int32 [block], where the block's rows of `Requests` begin
+    request_overhead: Array  # int64 [block] ticks
+    table: Array  # int32 [block], index of `latency`
+    latency: Array  # int64 [table, models + 1, config, stage] ticks; as in `Block`, by model
+    hosted: Array  # int32 [block, models + 1, word, lane], bit g % 32 of word g // 32 for group g
+    config: Array  # int32 [block, group, lane], index of `latency`
+    deadline: Array  # int64 [block, models + 1, lane] ticks after arrival
 
 
 class Counts(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.batch_packing import pack_batches
 from beta_jax.simulator.kernels.batching import BatchBlock
-from beta_jax.simulator.kernels.choose import LANES, MAX_LANES, choose_kernel
+from beta_jax.simulator.kernels.choose import LANES, MAX_LANES, RUN, choose_kernel
 from beta_jax.simulator.lanes import (
     Lane,
     SimulationError,
@@ -43,23 +44,31 @@ def group_lanes(
 ) -> list[tuple[Kernel, list[int]]]:
     """Indices of `lanes` cut into blocks that can share a program, each with its kernel.
 
-    max_lanes: a bound on the lanes of a block, padding included, where there is a choice. kernel:
-    the one for all; None: the faster one for each block.
+    max_lanes: a bound on the lanes of a block on the CPU, padding included, where there is a
+    choice. kernel: the one for all; None: the faster one for each block.
     """
     by_key: dict[Hashable, list[int]] = {}
     for index, lane in enumerate(lanes):
         by_key.setdefault(lane.block_key(), []).append(index)
-    most = max(kernel_lanes for kernel_lanes in LANES.values() if kernel_lanes <= max(max_lanes, 1))
+    in_launch = collections.Counter(lane.launch_key() for lane in lanes)
+    most = max(LANES[kernel] for kernel in RUN if LANES[kernel] <= max(max_lanes, 1))
     blocks: list[tuple[Kernel, list[int]]] = []
     for members in by_key.values():
         first = lanes[members[0]]
-        for i in range(0, len(members), most):
-            block = members[i : i + most]
-            size = len(block), first.num_groups, first.num_clocks, len(first.workload)
-            chosen = kernel or choose_kernel(first.problem.rules, *size)
-            at_once = LANES[chosen]
-            blocks += [(chosen, block[i : i + at_once]) for i in range(0, len(block), at_once)]
+        rules, groups, clocks = first.problem.rules, first.num_groups, first.num_clocks
+        size = groups, clocks, len(first.workload), in_launch[first.launch_key()]
+        if (kernel or choose_kernel(rules, len(members), *size)) is Kernel.GPU:
+            members.sort(key=lambda i: sorted({*lanes[i].configs}))  # few of them in a block
+            blocks += [(Kernel.GPU, some) for some in _cut(members, LANES[Kernel.GPU])]
+            continue
+        for block in _cut(members, most):
+            chosen = kernel or choose_kernel(rules, len(block), *size[:-1])
+            blocks += [(chosen, some) for some in _cut(block, LANES[chosen])]
     return blocks
+
+
+def _cut(members: list[int], size: int) -> list[list[int]]:
+    return [members[i : i + size] for i in range(0, len(members), size)]
 
 
 def pack_block(

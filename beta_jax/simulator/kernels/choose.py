@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from typing import Any
 
 import jax
 
 from beta_jax import backend
-from beta_jax.simulator.kernels import batching, lockstep, single
+from beta_jax.simulator.kernels import batching, gpu, lockstep, single
 from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, Requests
 from beta_jax.types import Rules
@@ -22,9 +24,13 @@ LANES = {
     Kernel.LOCKSTEP: lockstep.LANES,
     Kernel.SINGLE: single.LANES,
     Kernel.BATCHING: batching.LANES,
+    Kernel.GPU: gpu.LANES,
 }
 """Lanes of a block, padding included."""
-MAX_LANES = max(LANES.values())
+MAX_LANES = max(LANES[kernel] for kernel in RUN)
+"""Of any block on the CPU."""
+LAUNCH_LANES_PER_CORE = 64
+"""From so many lanes on a launch is taken to be faster than each core of the CPU (estimated)."""
 START_NS = 200_000
 """What it takes to call the program of one lane and to make its lists of candidates."""
 
@@ -35,17 +41,23 @@ def choose_kernel(
     num_groups: int,
     num_clocks: int,
     num_requests: float = math.inf,
+    launch_lanes: int = 0,
 ) -> Kernel:
     """The faster kernel, of those that know the rules, for so many lanes that could share a block.
 
     By measurement: many lanes in lockstep take time for every clock of every group, but several
-    lanes per instruction; one lane takes time for what it needs, and some to start. num_requests:
-    of a lane, infinite where starting costs nothing.
+    lanes per instruction; one lane takes time for what it needs, and some to start. A GPU, if there
+    is one, takes hardly longer for many lanes than for one, but much longer for one than a CPU.
+    num_requests: of a lane, infinite where starting costs nothing. launch_lanes: how many could
+    share a launch.
     """
     if rules.batches:
         return Kernel.BATCHING
     if rules.rule.max_unfinished:
         return Kernel.SINGLE  # in lockstep the queues of all groups are gone through
+    enough_lanes = LAUNCH_LANES_PER_CORE * len(os.sched_getaffinity(0))
+    if launch_lanes >= enough_lanes and num_groups * num_clocks <= gpu.MAX_CLOCKS and gpu.devices():
+        return Kernel.GPU
     lockstep_ns = 8 + num_groups * (0.2 + 0.7 * num_clocks)
     single_ns = START_NS / max(num_requests, 1)
     single_ns += 28 if num_clocks == 1 else 42 + 2 * num_clocks
@@ -62,3 +74,7 @@ def run_block(
 
 
 simulate_block = jax.jit(run_block, static_argnums=0, static_argnames="keep_requests")
+
+simulate_launch = functools.partial(
+    jax.jit, static_argnums=0, static_argnames=("longest", "num_rows", "interpret")
+)(gpu.run)

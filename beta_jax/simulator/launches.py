@@ -1,0 +1,186 @@
+"""From blocks of lanes to launches: one kernel of a GPU for as many as there is room for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from beta_jax.simulator.kernels import gpu
+from beta_jax.simulator.kernels.choose import simulate_launch
+from beta_jax.simulator.kernels.unrolled import PART, Written
+from beta_jax.simulator.lanes import Lane, padded_size
+from beta_jax.simulator.layout import Block, BlockShape, Kernel, Launch
+from beta_jax.simulator.packing import pack_block
+from beta_jax.types import Workload
+
+LAUNCH_BYTES = 2**30
+"""Arrays of a launch are kept under this size, by making several of it."""
+
+
+class PackedLaunch(NamedTuple):
+    """A launch, and what its program is compiled for besides the shape; see `gpu.run`."""
+
+    shape: BlockShape
+    launch: Launch
+    longest: int
+    num_rows: int
+
+
+class _Own(NamedTuple):
+    """A block, its workload and its lanes, by index."""
+
+    workload: Workload
+    shape: BlockShape
+    block: Block
+    members: list[int]
+
+    def num_bytes(self, keep_requests: bool) -> int:
+        """On the device."""
+        rows, _, lanes = self.block.hosted.shape
+        return (32 * rows + keep_requests * 12 * len(self.workload)) * lanes
+
+
+def simulate_blocks(
+    lanes: Sequence[Lane], blocks: Sequence[list[int]], *, keep_requests: bool
+) -> dict[int, list[np.ndarray]]:
+    """What `engine.simulate_lanes` returns, by index of the lane.
+
+    blocks: as `group_lanes` makes them. They run in launches on all devices that have the kernel;
+    where none has, it is interpreted on the CPU.
+    """
+    devices = gpu.devices() or jax.local_devices(backend="cpu")[:1]
+    by_shape: dict[Hashable, list[_Own]] = {}
+    for members in blocks:
+        own = _own([lanes[i] for i in members], members)
+        by_shape.setdefault((own.shape, own.block.config.shape), []).append(own)
+    running = []
+    for alike in by_shape.values():
+        alike.sort(key=lambda own: -len(own.workload))
+        size = sum(own.num_bytes(keep_requests) for own in alike)
+        parts = min(max(len(devices), -(-size // LAUNCH_BYTES)), len(alike))
+        for part in range(parts):
+            some = alike[part::parts]
+            packed = _stack(some, keep_requests)
+            running.append((some, packed, run_launch(packed, devices[part % len(devices)])))
+    results = {}
+    for some, packed, on_device in running:
+        written = jax.tree.map(np.asarray, on_device)
+        counts = gpu.counts(written)
+        for number, own in enumerate(some):
+            begin = int(packed.launch.row[number])
+            rows = slice(begin, begin + len(own.workload))
+            for column, index in enumerate(own.members):
+                if keep_requests:
+                    found = [array[rows, column] for array in (written.finish, written.group)]
+                else:
+                    found = [array[number, :, column] for array in counts[:-1]]
+                results[index] = found
+    return results
+
+
+def _own(lanes: Sequence[Lane], members: list[int]) -> _Own:
+    shape, block, _ = pack_block(Kernel.GPU, lanes)
+    assert isinstance(block, Block)
+    block = block._replace(arrival=block.arrival[:0], model=block.model[:0])  # a launch has its own
+    return _Own(lanes[0].workload, shape, block, members)
+
+
+def pack_launch(blocks: Sequence[Sequence[Lane]], *, keep_requests: bool) -> PackedLaunch:
+    """One launch of blocks that come out in one shape, in this order."""
+    return _stack([_own(block, []) for block in blocks], keep_requests)
+
+
+def run_launch(packed: PackedLaunch, device: jax.Device) -> Written:
+    """Simulate a launch on a device, on a CPU by interpreting it. Does not wait for the end."""
+    return simulate_launch(
+        packed.shape,
+        jax.device_put(packed.launch, device),
+        longest=packed.longest,
+        num_rows=packed.num_rows,
+        interpret=device.platform == "cpu",
+    )
+
+
+def _stack(some: Sequence[_Own], keep_requests: bool) -> PackedLaunch:
+    """One launch of blocks of one shape, in this order.
+
+    Numbers of blocks, requests and rows are padded to few sizes, so that few programs are compiled.
+    """
+    num_blocks = padded_size(len(some), 8, factor=4)
+    num_models = max(len(own.block.model_type) for own in some)
+    offsets: dict[Workload, int] = {}
+    tables: dict[bytes, int] = {}
+    table: list[int] = []
+    latency: list[np.ndarray] = []
+    total = 0
+    for own in some:
+        if own.workload not in offsets:
+            offsets[own.workload] = total
+            total += len(own.workload)
+        costs = _padded(own.block.latency[own.block.model_type], num_models)
+        table.append(tables.setdefault(costs.tobytes(), len(tables)))
+        if len(latency) < len(tables):
+            latency.append(costs)
+    arrival = np.zeros(padded_size(total, 1024, factor=4), np.int64)
+    model = np.zeros(len(arrival), np.int32)
+    for workload, offset in offsets.items():
+        part = slice(offset, offset + len(workload))
+        arrival[part] = workload.arrival - workload.arrival[:1]
+        model[part] = np.where(workload.model < 0, num_models - 1, workload.model)
+    counts = [len(own.workload) for own in some]
+    row = [0, *itertools.accumulate(counts)]
+
+    def column(values: Sequence[Any], dtype: type) -> np.ndarray:
+        return _padded(np.array(values, dtype), num_blocks)
+
+    def rows(arrays: Sequence[Any], count: int) -> np.ndarray:
+        return _padded(np.stack([_padded(array, count) for array in arrays]), num_blocks)
+
+    blocks = [own.block for own in some]
+    num_groups = blocks[0].config.shape[0]
+    arrays: dict[str, Any] = {
+        "arrival": arrival,
+        "model": model,
+        "offset": column([offsets[own.workload] for own in some], np.int32),
+        "num_requests": column(counts, np.int32),
+        "first": column([block.first for block in blocks], np.int64),
+        "count_from": column([block.count_from for block in blocks], np.int32),
+        "count_to": column([block.count_to for block in blocks], np.int32),
+        "row": column(row[:-1] if keep_requests else [0] * len(some), np.int32),
+        "request_overhead": column([block.request_overhead for block in blocks], np.int64),
+        "table": column(table, np.int32),
+        "latency": _padded(np.stack(latency), padded_size(len(latency), 1)),
+        "hosted": rows([words(block.hosted) for block in blocks], num_models),
+        "config": rows([block.config for block in blocks], num_groups),
+        "deadline": rows([block.deadline for block in blocks], num_models),
+    }
+    return PackedLaunch(
+        some[0].shape,
+        Launch(**arrays),
+        longest=PART * max(-(-max(counts) // PART), 1),
+        num_rows=padded_size(row[-1], 1024, factor=4) if keep_requests else 0,
+    )
+
+
+def words(hosted: Any) -> Any:
+    """`Launch.hosted` of bool [.., group, lane], as an array of the same kind."""
+    *_, num_groups, _ = hosted.shape
+    return np.stack(
+        [
+            sum(
+                hosted[..., g, :].astype(np.int32) << np.int32(g % 32)
+                for g in range(begin, min(begin + 32, num_groups))
+            )
+            for begin in range(0, num_groups, 32)
+        ],
+        axis=-2,
+    )
+
+
+def _padded(array: Any, size: int) -> np.ndarray:
+    """With zeros behind, to `size` rows."""
+    return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))

@@ -1,0 +1,75 @@
+"""The kernel for GPUs, interpreted on a CPU: the engine and the oracle to the last bit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from beta_jax import DispatchRule, Group, ParallelConfig, Placement, Rules, synthesize
+from beta_jax.dispatch import RULES
+from beta_jax.simulator.engine import Kernel, join_requests, make_simulations, simulate_lanes
+from beta_jax.simulator.kernels import gpu
+from beta_jax.simulator.kernels.choose import simulate_launch
+from beta_jax.simulator.launches import PackedLaunch, pack_launch
+
+import documents
+from instances import CONFIGS, instances, mixed_problem
+
+STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
+NAMES = [name for name, rule in RULES.items() if not rule.max_unfinished]
+"""`shortest_queue` needs queues, for which the kernel has no room: the CPU simulates it."""
+relaxed = settings(
+    deadline=None,
+    max_examples=3,
+    phases=[Phase.generate],  # examples are large, so that few programs are compiled
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("dispatch", NAMES)
+@given(data=st.data())
+@relaxed
+def test_a_launch_of_many_workloads(dispatch: str, data: st.DataObject):
+    found = [data.draw(instances((dispatch,), 4, CONFIGS[:2])) for _ in range(30)]
+    simulations = [make_simulations(*instance, 0.0)[0] for instance in found]
+    lanes = [lane for simulation in simulations for lane in simulation.lanes]
+    requests = simulate_lanes(lanes, keep_requests=True, kernel=Kernel.GPU)
+    for instance, outcome in zip(found, join_requests(simulations, requests), strict=True):
+        expected = instance.oracle()
+        np.testing.assert_array_equal(outcome.good, expected.good)
+        np.testing.assert_array_equal(outcome.finish, expected.finish)
+        np.testing.assert_array_equal(outcome.group, expected.group)
+
+
+def lowered_for_cuda(packed: PackedLaunch) -> str:
+    """The program that a GPU would compile, made without one."""
+    options = {"longest": packed.longest, "num_rows": packed.num_rows, "interpret": False}
+    with contextlib.ExitStack() as stack:
+        if gpu.MOSAIC:  # asks which GPU it is for
+            h100 = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
+            mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=h100)
+            stack.enter_context(jax.sharding.use_abstract_mesh(mesh))
+        traced = simulate_launch.trace(packed.shape, packed.launch, **options)
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("dispatch", [*NAMES, STICKY], ids=str)
+def test_lowers_for_a_gpu_without_one(dispatch: str | DispatchRule):
+    """Of one clock per group and of a clock per stage, with one configuration and with several."""
+    problem = mixed_problem()
+    problem = dataclasses.replace(problem, rules=Rules(dispatch))
+    workload = synthesize(problem.models, duration_s=10, seed=0)
+    one, four = ParallelConfig(1, 1), ParallelConfig(1, 4)
+    for configs, models in (((one, one), (0, 2)), ((one, four), (0, 1, 2)), ((four,), (0, 1))):
+        groups = tuple(Group(config, models) for config in configs)
+        (simulation,) = make_simulations(problem, Placement(groups), workload, 0.0)
+        packed = pack_launch([simulation.lanes], keep_requests=len(configs) == 1)
+        assert packed.shape.num_clocks == (4 if 1 in models else 1)
+        assert (packed.shape.config_bits > 0) == (one in configs and four in configs)
+        assert lowered_for_cuda(packed).count("stablehlo.custom_call") == 1
