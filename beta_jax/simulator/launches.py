@@ -56,14 +56,15 @@ def simulate_blocks(
     by_shape: dict[Hashable, list[_Own]] = {}
     for members in blocks:
         own = _own([lanes[i] for i in members], members)
-        by_shape.setdefault((own.shape, own.block.config.shape), []).append(own)
+        alike = own.shape, own.block.config.shape, own.workload.work is None
+        by_shape.setdefault(alike, []).append(own)
     running = []
-    for alike in by_shape.values():
-        alike.sort(key=lambda own: -len(own.workload))
-        size = sum(own.num_bytes(keep_requests) for own in alike)
-        parts = min(max(len(devices), -(-size // LAUNCH_BYTES)), len(alike))
+    for group in by_shape.values():
+        group.sort(key=lambda own: -len(own.workload))
+        size = sum(own.num_bytes(keep_requests) for own in group)
+        parts = min(max(len(devices), -(-size // LAUNCH_BYTES)), len(group))
         for part in range(parts):
-            some = alike[part::parts]
+            some = group[part::parts]
             packed = _stack(some, keep_requests)
             running.append((some, packed, run_launch(packed, devices[part % len(devices)])))
     results = {}
@@ -85,7 +86,8 @@ def simulate_blocks(
 def _own(lanes: Sequence[Lane], members: list[int]) -> _Own:
     shape, block, _ = pack_block(Kernel.GPU, lanes)
     assert isinstance(block, Block)
-    block = block._replace(arrival=block.arrival[:0], model=block.model[:0])  # a launch has its own
+    # A launch has its own requests, once for all blocks.
+    block = block._replace(arrival=block.arrival[:0], model=block.model[:0], work=None)
     return _Own(lanes[0].workload, shape, block, members)
 
 
@@ -127,8 +129,11 @@ def _stack(some: Sequence[_Own], keep_requests: bool) -> PackedLaunch:
             latency.append(costs)
     arrival = np.zeros(padded_size(total, 1024, factor=4), np.int64)
     model = np.zeros(len(arrival), np.int32)
+    work = None if some[0].workload.work is None else np.ones(len(arrival), np.int32)
     for workload, offset in offsets.items():
         part = slice(offset, offset + len(workload))
+        if work is not None and workload.work is not None:
+            work[part] = workload.work
         arrival[part] = workload.arrival - workload.arrival[:1]
         model[part] = np.where(workload.model < 0, num_models - 1, workload.model)
     counts = [len(own.workload) for own in some]
@@ -157,6 +162,7 @@ def _stack(some: Sequence[_Own], keep_requests: bool) -> PackedLaunch:
         "hosted": rows([words(block.hosted) for block in blocks], num_models),
         "config": rows([block.config for block in blocks], num_groups),
         "deadline": rows([block.deadline for block in blocks], num_models),
+        "work": work,
     }
     return PackedLaunch(
         some[0].shape,

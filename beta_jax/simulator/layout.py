@@ -92,6 +92,7 @@ class Launch(NamedTuple):
     hosted: Array  # int32 [block, models + 1, word, lane], bit g % 32 of word g // 32 for group g
     config: Array  # int32 [block, group, lane], index of `latency`
     deadline: Array  # int64 [block, models + 1, lane] ticks after arrival
+    work: Array | None = None  # int32 [request] `Workload.work`, if requests have their own
 
 
 class Counts(NamedTuple):

@@ -19,7 +19,7 @@ from beta_jax.simulator.kernels.choose import simulate_launch
 from beta_jax.simulator.launches import PackedLaunch, pack_launch
 
 import documents
-from instances import CONFIGS, instances, mixed_problem
+from instances import CONFIGS, instances, mixed_problem, worked
 
 STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
 NAMES = [name for name, rule in RULES.items() if not rule.max_unfinished]
@@ -36,7 +36,8 @@ relaxed = settings(
 @given(data=st.data())
 @relaxed
 def test_a_launch_of_many_workloads(dispatch: str, data: st.DataObject):
-    found = [data.draw(instances((dispatch,), 4, CONFIGS[:2])) for _ in range(30)]
+    own = instances((dispatch,), 4, CONFIGS[:2])
+    found = [data.draw(own) for _ in range(30)] + [data.draw(worked(own)) for _ in range(10)]
     simulations = [make_simulations(*instance, 0.0)[0] for instance in found]
     lanes = [lane for simulation in simulations for lane in simulation.lanes]
     requests = simulate_lanes(lanes, keep_requests=True, kernel=Kernel.GPU)

@@ -26,8 +26,8 @@ MAX_CLOCKS, MAX_CONFIGS = 64, 16
 a block: each costs instructions, as lanes choose their stages' latencies among all."""
 CAPABILITY = (9, 0) if MOSAIC else (8, 0)
 """The oldest GPUs that the backend of Pallas compiles for."""
-OWN, OWN_WRITTEN = ("hosted", "config", "deadline"), 4
-"""Arrays of `Launch`, and the first ones of `Written`, of which each block has its own."""
+OWN = {"hosted", "config", "deadline", "good", "total_latency", "groups", "memory"}
+"""Arrays of `Launch` and `Written` of which each block has its own."""
 NAME = "beta_jax_simulate"
 
 
@@ -60,36 +60,33 @@ def run(
 def counts(written: Written) -> Counts:
     """The counts of every block, int64 [block, .., lane] each, of arrays of NumPy or JAX."""
     sent, good = written.groups & (2**16 - 1), written.groups >> 16
-    return Counts(written.good, written.latency, sent.sum(1, "int64"), good.sum(1, "int64"))
+    return Counts(written.good, written.total_latency, sent.sum(1, "int64"), good.sum(1, "int64"))
 
 
 def _triton(shape: BlockShape, launch: Launch, out: Written, interpret: bool) -> Written:
-    def own(array: Any) -> pl.BlockSpec:
-        rest = array.shape[1:]
-        return pl.BlockSpec((None, *rest), lambda number: (number, *(0 for _ in rest)))
-
-    def whole(array: Any) -> pl.BlockSpec:
+    def spec(name: str, array: Any) -> pl.BlockSpec:
+        if name in OWN:
+            rest = array.shape[1:]
+            return pl.BlockSpec((None, *rest), lambda number: (number, *(0 for _ in rest)))
         return pl.BlockSpec(array.shape, lambda number: (0,) * len(array.shape))
 
-    leaves, structure = jax.tree.flatten(out)
-    each = len(jax.tree.leaves(out[:OWN_WRITTEN]))
+    arrays, outputs = _present(launch), _present(out)
 
     def kernel(*refs: Any) -> None:
-        block = Launch(*refs[: len(launch)])
-        written = jax.tree.unflatten(structure, refs[len(launch) :])
-        unrolled.simulate(shape, block, written, pl.program_id(0))
+        named = dict(zip([*arrays, *outputs], refs, strict=True))
+        unrolled.simulate(shape, *_views(named), pl.program_id(0))
 
     found = pl.pallas_call(
         kernel,
         grid=(launch.config.shape[0],),
-        in_specs=[(own if name in OWN else whole)(a) for name, a in launch._asdict().items()],
-        out_specs=[*map(own, leaves[:each]), *map(whole, leaves[each:])],
-        out_shape=leaves,
+        in_specs=[spec(*item) for item in arrays.items()],
+        out_specs=[spec(*item) for item in outputs.items()],
+        out_shape=list(outputs.values()),
         interpret=interpret,
         compiler_params=None if interpret else _one_warp(),
         name=NAME,
-    )(*launch)
-    return jax.tree.unflatten(structure, found)
+    )(*arrays.values())
+    return Written(**dict(zip(outputs, found, strict=True)))
 
 
 def _one_warp() -> Any:
@@ -102,29 +99,35 @@ def _mosaic(shape: BlockShape, launch: Launch, out: Written) -> Written:
     from jax.experimental.pallas import mosaic_gpu
 
     mosaic: Any = mosaic_gpu  # type checkers see another version
-    leaves, structure = jax.tree.flatten(out)
-    each = len(jax.tree.leaves(out[:OWN_WRITTEN]))
+    arrays, outputs = _present(launch), _present(out)
 
     def kernel(*refs: Any) -> None:
         number = jax.lax.axis_index("block")
-        block = Launch(*refs[: len(launch)])
-        block = block._replace(**{name: getattr(block, name).at[number] for name in OWN})
-        out_refs = refs[len(launch) :]
-        own = [ref.at[number] for ref in out_refs[:each]]
-        written = jax.tree.unflatten(structure, [*own, *out_refs[each:]])
-        unrolled.simulate(shape, block, written, number)
+        named = dict(zip([*arrays, *outputs], refs, strict=True))
+        named |= {name: ref.at[number] for name, ref in named.items() if name in OWN}
+        unrolled.simulate(shape, *_views(named), number)
 
     found = mosaic.kernel(
         kernel,
-        out_type=leaves,
+        out_type=list(outputs.values()),
         grid=(launch.config.shape[0],),
         grid_names=("block",),
         compiler_params=mosaic.CompilerParams(
             lowering_semantics=mosaic.LoweringSemantics.Lane, unsafe_no_auto_barriers=True
         ),
         kernel_name=NAME,
-    )(*launch)
-    return jax.tree.unflatten(structure, found)
+    )(*arrays.values())
+    return Written(**dict(zip(outputs, found, strict=True)))
+
+
+def _present(arrays: Launch | Written) -> dict[str, Any]:
+    return {name: array for name, array in arrays._asdict().items() if array is not None}
+
+
+def _views(named: dict[str, Any]) -> tuple[Launch, Written]:
+    block = {name: ref for name, ref in named.items() if name in Launch._fields}
+    written = {name: ref for name, ref in named.items() if name in Written._fields}
+    return Launch(**block), Written(**written)
 
 
 def devices() -> list[jax.Device]:

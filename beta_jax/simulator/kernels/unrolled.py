@@ -19,6 +19,7 @@ from jax import lax
 
 from beta_jax.dispatch import Groups, undeclared
 from beta_jax.simulator.layout import UNHOSTED, BlockShape, Launch
+from beta_jax.simulator.ticks import worked_ticks
 
 Array = jax.Array
 Ref = Any
@@ -34,12 +35,12 @@ class Written(NamedTuple):
     `Launch.row` is that.
     """
 
-    good: Ref  # int64 [models + 1, lane], as in `Counts`
-    latency: Ref  # int64 [models + 1, lane], as in `Counts`
+    good: Ref  # int64 [models + 1, lane], `Counts.good`
+    total_latency: Ref  # int64 [models + 1, lane], `Counts.latency`
     groups: Ref  # int32 [part, group, lane], dispatched + (good << 16) in a part of the requests
     memory: Ref | None = None  # int64 [models + 1, lane] what the dispatch rule remembers
-    finish: Ref | None = None  # int64 [row, lane], as in `Requests`
-    group: Ref | None = None  # int32 [row, lane], as in `Requests`
+    finish: Ref | None = None  # int64 [row, lane], `Requests.finish`
+    group: Ref | None = None  # int32 [row, lane], `Requests.group`
 
 
 class _State(NamedTuple):
@@ -139,8 +140,9 @@ def _step(
     _, _, num_configs, num_costs = block.latency.shape
     place, table = block.offset[number] + i, block.table[number]
     t, model = block.arrival[place], block.model[place]
+    work = None if block.work is None else block.work[place].astype(I64)
     rows = [
-        [block.latency[table, model, config, k] for k in range(num_costs)]
+        [worked_ticks(block.latency[table, model, config, k], work) for k in range(num_costs)]
         for config in range(num_configs)
     ]
     costs = functools.partial(_costs, shape, rows)
@@ -197,7 +199,7 @@ def _step(
         written.group[row] = group
     good &= counted
     written.good[model] += good.astype(I64)
-    written.latency[model] += jnp.where(good, latency, 0)
+    written.total_latency[model] += jnp.where(good, latency, 0)
     return _State(
         write(after[-1] << bits | low, state.last),
         [write(new, stage) for new, stage in zip(after[:-1], state.earlier, strict=True)],
@@ -211,7 +213,7 @@ def simulate(shape: BlockShape, block: Launch, written: Written, number: Array) 
     num_requests = block.num_requests[number]
 
     def clear_model(row: Array, _: None) -> None:
-        written.good[row] = written.latency[row] = jnp.zeros(lanes, I64)
+        written.good[row] = written.total_latency[row] = jnp.zeros(lanes, I64)
         if written.memory is not None:
             written.memory[row] = jnp.full(lanes, shape.rule.initial, I64)
 
