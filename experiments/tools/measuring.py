@@ -83,17 +83,23 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         for key, row in store.records.items()
         if key.startswith(prefix)
     }
-    with stopwatch.part("measure"):
-        measured = measure.measure_profile(
-            shapes,
-            ops=config.ops,
-            pps=config.pps,
-            batches=config.batches,
-            settings=settings,
-            known=known,
-            keep=lambda key, row: store.add({prefix + key: cast(Any, row)}),
-            progress=True,
-        )
+    try:
+        with stopwatch.part("measure"):
+            measured = measure.measure_profile(
+                shapes,
+                ops=config.ops,
+                pps=config.pps,
+                batches=config.batches,
+                settings=settings,
+                known=known,
+                keep=lambda key, row: store.add({prefix + key: cast(Any, row)}),
+                progress=True,
+            )
+    except KeyboardInterrupt:
+        stored = f"{len(store.records)} rows are stored"
+        raise KeyboardInterrupt(
+            f"interrupted: {stored}; the same command goes on from there"
+        ) from None
     for line in measured.misfits:
         print(f"warning: {line}", file=sys.stderr)
     for cut, file in PROFILES.items():

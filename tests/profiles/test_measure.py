@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from beta_jax import GB, ParallelConfig, ProfileError, load_profile, save_profile
 from beta_jax.profiles.architectures import Architecture
 from beta_jax.profiles.measure import CUTS, Measured, MeasureError, Settings
+from beta_jax.profiles.measure.model import PARTS, SplitModel
 
 import split_models
 from bench import ACT_BYTES, COST_S, QUICK, Bench
@@ -54,6 +55,14 @@ def test_so_it_does_on_several_devices():
     assert done.returncode == 0, done.stderr
     found = [*map(float, done.stdout.split())]
     assert len(found) == 3 and max(found) < 1e-5
+
+
+def test_it_can_be_lowered_for_a_gpu_from_here():
+    for shape in split_models.SHAPES.values():
+        model = SplitModel(shape, jax.local_devices()[:1], "bfloat16")
+        for part in PARTS:
+            text = model.trace(part, 2).lower(lowering_platforms=("cuda",)).as_text()
+            assert "bf16" in text and "f64" not in text
 
 
 def test_devices_share_what_can_be_cut():

@@ -248,7 +248,7 @@ class _Bench:
         if row["misfit"]:
             return row
         try:
-            row["act_bytes"] = model.act_bytes(span, batch)
+            row["act_bytes"] = self._act_bytes(model, span, batch)
             row["misfit"] = self._misfit(weight_bytes + row["act_bytes"], model.op)
             if not row["misfit"]:
                 if not weights:
@@ -263,6 +263,15 @@ class _Bench:
                 raise
             row["misfit"] = "it ran out of memory"
         return row
+
+    def _act_bytes(self, model: SplitModel, span: Span, batch: int) -> int:
+        try:
+            return model.act_bytes(span, batch)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            if model.attention == "xla" or OUT_OF_MEMORY in str(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise MeasureError(f"attention: {model.attention} does not work: {reason}") from None
 
     def _misfit(self, needed: float, op: int) -> str:
         limit = self._memory_bytes(op)

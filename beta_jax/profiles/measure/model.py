@@ -104,23 +104,26 @@ class SplitModel:
                 x.block_until_ready()
         return x
 
-    def _compile(self, part: Part, batch: int) -> Program:
+    def trace(self, part: Part, batch: int) -> jax.stages.Traced:
+        """The program of a part before it is compiled, for whatever platform."""
         weights = self.architecture.weights(part)
-        logits = PartitionSpec(None, None, OP)
         function = jax.shard_map(
             functools.partial(apply, part, self.architecture, self.attention),
             mesh=self._mesh,
             in_specs=({name: _spec(weight) for name, weight in weights.items()}, PartitionSpec()),
-            out_specs=logits if part == "output" else PartitionSpec(),
+            out_specs=PartitionSpec(None, None, OP) if part == "output" else PartitionSpec(),
         )
         given = {
             name: jax.ShapeDtypeStruct(w.shape, self.dtype, sharding=self._sharding(w))
             for name, w in weights.items()
         }
-        x = self._input(part, batch)
-        compiled = jax.jit(function).lower(given, x).compile()
+        return jax.jit(function).trace(given, self._input(part, batch))
+
+    def _compile(self, part: Part, batch: int) -> Program:
+        compiled = self.trace(part, batch).lower().compile()
         memory: Any = compiled.memory_analysis()
         between = memory.output_size_in_bytes + memory.temp_size_in_bytes
+        x = self._input(part, batch)
         return Program(compiled, x.size * x.dtype.itemsize + between)
 
     def _input(self, part: Part, batch: int) -> jax.ShapeDtypeStruct:

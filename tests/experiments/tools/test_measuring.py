@@ -63,6 +63,7 @@ def test_interrupted_it_goes_on_and_writes_the_same(bench, tmp_path, monkeypatch
     monkeypatch.setattr(Store, "add", interrupted)
     codes = [execute(tmp_path / "again", *OWN) for _ in range(4)]
     assert codes == [130, 130, 130, 0]
+    assert "interrupted: 9 rows are stored; the same command goes on" in capsys.readouterr().err
     assert bench.runs == runs
     assert len(added) == len({*added})
     for name in ("profile.json", "stages.csv"):
@@ -95,6 +96,12 @@ def test_nothing_that_fits_is_an_error(bench, tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["warning"] * 3 + ["error"]
     assert "nothing that was asked for fits the devices" in lines[-1]
+
+
+def test_attention_that_this_machine_does_not_have_is_told_in_a_line(tmp_path, capsys):
+    assert execute(tmp_path, *OWN, "--config.attention=cudnn") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: attention: cudnn does not work: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
