@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: figure test check hooks coverage benchmark clean
+.PHONY: figure test check hooks coverage docs benchmark clean
 
 figure: .venv/run  ## the paper's "Serving very large models": table and picture in results/sec6_3
 	.venv/bin/python run.py --config sec6_3
@@ -22,11 +22,14 @@ hooks: .venv/dev  ## git runs the checks before each commit
 coverage: .venv/dev  ## lines that no test runs; takes twice as long as the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov
 
+docs: .venv/docs  ## pages and API reference in docs/_build/index.html; a warning is an error
+	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results docs/_build docs/configs.md
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "beta_jax needs Python >= 3.11: make PYTHON=...")'
@@ -38,4 +41,8 @@ clean:
 
 .venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
 	$(PIP) install -r requirements-dev.txt -e .
+	@touch $@ .venv/run
+
+.venv/docs: requirements.txt requirements-docs.txt | .venv/bin/python
+	$(PIP) install -r requirements-docs.txt -e .
 	@touch $@ .venv/run

@@ -69,17 +69,19 @@ def load_trace(
 ) -> Trace:
     """Read a trace: a file, plain or gzip, or a folder of them.
 
-    kind, by default found out from the columns:
-      `maf1`       Azure Functions 2019: requests per function and minute. The 14 day files in a
-                   folder, or one of them; column m is the m-th minute of the day, and a file need
-                   not have all 1440. The day is that of the file's name, dNN, else the first.
-      `maf2`       Azure Functions 2021: app, func, end_timestamp, duration. A request arrives at
-                   end_timestamp - duration; functions are told apart by `func` alone, as published.
-      `azure_llm`  Azure LLM inference 2023 and 2024: TIMESTAMP, ContextTokens, GeneratedTokens.
-                   Every file is one function. Times count from midnight before the first request.
-                   The context tokens are the `prompt_tokens` of the trace.
-      `requests`   arrival_s, model: every model is one function.
-      `rates`      client, timestamp_s, rate, cv: rate and CV of every client per window.
+    kind: by default found out from the columns.
+
+    * `maf1`: Azure Functions 2019, requests per function and minute. The 14 day files in a folder,
+      or one of them; column m is the m-th minute of the day, and a file need not have all 1440.
+      The day is that of the file's name, dNN, else the first.
+    * `maf2`: Azure Functions 2021: app, func, end_timestamp, duration. A request arrives at
+      end_timestamp - duration; functions are told apart by `func` alone, as published.
+    * `azure_llm`: Azure LLM inference 2023 and 2024: TIMESTAMP, ContextTokens, GeneratedTokens.
+      Every file is one function. Times count from midnight before the first request. The context
+      tokens are the `prompt_tokens` of the trace.
+    * `requests`: arrival_s, model: every model is one function.
+    * `rates`: client, timestamp_s, rate, cv: rate and CV of every client per window.
+
     Rows may be in any order, with CRLF and a byte order mark; other columns are not looked at.
 
     cache: keep the parsed form, by checksum, in the user's cache folder (True), in a given folder,
