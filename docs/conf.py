@@ -50,7 +50,8 @@ def configs_page() -> str:
             f"| {leaf.help} |".replace("|...", "...")
             for leaf in walk(loaded.default)
         ]
-        table = "\n".join(["| field | default | type | |", "|---|---|---|---|", *map(_escape, rows)])
+        head = ["| field | default | type | |", "|---|---|---|---|"]
+        table = "\n".join([*head, *map(_escape, rows)])
         variants = ", ".join(f"`{name}:{variant}`" for variant in loaded.variants)
         parts.append(
             f"## {name}\n\n{loaded.doc}\n" + (f"\nVariants: {variants}.\n" if variants else "")
@@ -82,9 +83,7 @@ def to_rst(lines: Sequence[str]) -> Iterator[str]:
             yield line
 
 
-def _process(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     lines[:] = [*to_rst(lines)]
 
 
