@@ -34,8 +34,10 @@ _EXPORTS = {
         "SIMULATOR_VERSION",
         "Outcome",
         "SimulationError",
+        "State",
         "Tally",
         "simulate",
+        "simulate_part",
     ),
     "traces": ("TraceError", "load_trace"),
     "traces.replay": ("replay",),
@@ -96,8 +98,10 @@ if TYPE_CHECKING:
     from beta_jax.simulator import SIMULATOR_VERSION as SIMULATOR_VERSION
     from beta_jax.simulator import Outcome as Outcome
     from beta_jax.simulator import SimulationError as SimulationError
+    from beta_jax.simulator import State as State
     from beta_jax.simulator import Tally as Tally
     from beta_jax.simulator import simulate as simulate
+    from beta_jax.simulator import simulate_part as simulate_part
     from beta_jax.theory import queueing as queueing
     from beta_jax.traces import TraceError as TraceError
     from beta_jax.traces import load_trace as load_trace

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, overload
 
+import numpy as np
+
 from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
 from beta_jax.dispatch import Dispatch, DispatchRule
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.simulator.engine import simulate_lanes
-from beta_jax.simulator.lanes import SimulationError, make_simulations
-from beta_jax.simulator.results import Outcome, Tally, join_counts, join_requests
+from beta_jax.simulator.engine import simulate_lanes, simulate_parts
+from beta_jax.simulator.lanes import Lane, SimulationError, make_simulations
+from beta_jax.simulator.results import Outcome, Tally, join_counts, join_requests, part_outcome
+from beta_jax.simulator.state import State
 from beta_jax.types import Workload
 
 __all__ = [
@@ -26,8 +29,10 @@ __all__ = [
     "DispatchRule",
     "Outcome",
     "SimulationError",
+    "State",
     "Tally",
     "simulate",
+    "simulate_part",
 ]
 
 SIMULATOR_VERSION = 1
@@ -69,3 +74,29 @@ def simulate(problems, placements, workloads, *, warmup_s=0.0, outputs="tally"):
     lanes = [lane for simulation in simulations for lane in simulation.lanes]
     join = join_requests if keep_requests else join_counts
     return join(simulations, simulate_lanes(lanes, keep_requests=keep_requests))
+
+
+def simulate_part(
+    problem: Problem, placement: Placement, workload: Workload, state: State | None = None
+) -> tuple[Outcome, State]:
+    """Serve the next part of a workload: simulate a trace piece by piece, in bounded memory.
+
+    state: what the parts before left, of the same problem and placement; None: this is the first.
+    Returns what became of the requests, to the bit as if all parts were one, and the state that
+    they leave. Raises what `simulate` does, and SimulationError for rules that batch, for a
+    workload that begins before 0, and for a state of other groups.
+    """
+    placement.check(problem)
+    configs = [group.config for group in placement.groups]
+    if problem.rules.batches:
+        raise SimulationError("requests that are served in batches are simulated as a whole")
+    if state is None:
+        state = State.initial(configs, len(problem.models), problem.rules)
+    if [len(clock) for clock in state.clock] != [config.pp for config in configs]:
+        raise SimulationError("the state is of other groups")
+    if not len(workload):
+        return part_outcome(workload, np.zeros(0, np.int64), np.zeros(0, np.int32)), state
+    hosted = tuple(group.models for group in placement.groups)
+    lane = Lane(problem, tuple(configs), hosted, workload, (0, 0), state.num_requests, state)
+    [(finish, group, state)] = simulate_parts([lane])
+    return part_outcome(workload, finish, group), state

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ from beta_jax.simulator.packing import (
     require_room,
 )
 from beta_jax.simulator.results import Outcome, join_requests
+from beta_jax.simulator.state import State, unpack_state
 from beta_jax.simulator.ticks import (
     idle_ticks,
     request_overhead_ticks,
@@ -61,6 +63,7 @@ __all__ = [
     "Kernel",
     "Lane",
     "Outcome",
+    "State",
     "choose_kernel",
     "group_lanes",
     "idle_ticks",
@@ -75,6 +78,7 @@ __all__ = [
     "segments",
     "simulate_block",
     "simulate_lanes",
+    "simulate_parts",
     "slo_ticks",
     "stage_ticks",
     "worked_ticks",
@@ -101,7 +105,7 @@ def simulate_lanes(
         shape, packed, _ = pack_block(kernel, [lanes[i] for i in members])
         counts, requests = simulate_block(shape, packed, keep_requests=keep_requests)
         require_room(shape, counts)
-        return [np.asarray(array) for array in (requests if keep_requests else counts[:-1])]
+        return [np.asarray(array) for array in (requests if keep_requests else counts[:4])]
 
     on_gpu = [members for kernel, members in blocks if kernel is Kernel.GPU]
     results = simulate_blocks(lanes, on_gpu, keep_requests=keep_requests)
@@ -109,6 +113,35 @@ def simulate_lanes(
     for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
         for column, index in enumerate(members):
             results[index] = [array[..., column] for array in arrays]
+    return [results[index] for index in range(len(lanes))]
+
+
+def simulate_parts(lanes: Sequence[Lane]) -> list[tuple[NDArray, NDArray, State]]:
+    """What became of the requests of lanes that have a state, and the state that they leave.
+
+    Finishes, int64 ticks [request], 0 if rejected; groups, int16 [request], -1 if none hosts the
+    model; of every lane, in order.
+    """
+    longest = max((len(lane.workload) for lane in lanes), default=0)
+    blocks = group_lanes(lanes, REQUEST_OUTPUT_BYTES // (10 * longest + 1))
+
+    def run(block: tuple[Kernel, list[int]]) -> list[tuple[NDArray, NDArray, State]]:
+        kernel, members = block
+        own = [lanes[i] for i in members]
+        shape, packed, _ = pack_block(kernel, own)
+        counts, requests = simulate_block(shape, packed, keep_requests=True)
+        require_room(shape, counts)
+        finish, group = map(np.asarray, requests)
+        found = []
+        for column, lane in enumerate(own):
+            count = len(lane.workload)
+            state = unpack_state(counts.carried, column, lane.state, count)
+            found.append((finish[:count, column], group[:count, column], state))
+        return found
+
+    results: dict[int, tuple[NDArray, NDArray, State]] = {}
+    for (_, members), found in zip(blocks, run_parallel(run, blocks), strict=True):
+        results.update(zip(members, found, strict=True))
     return [results[index] for index in range(len(lanes))]
 
 
@@ -215,7 +248,7 @@ def _count(
     )
     config = jnp.zeros((rows, lanes), jnp.int32).at[:num_groups, :num_lanes].set(config.T)
 
-    def run(**own: jax.Array) -> Counts:
+    def run(**own: Any) -> Counts:
         return run_block(shape, block._replace(**own))[0]
 
     def run_one(lane: tuple[jax.Array, jax.Array, jax.Array]) -> Counts:

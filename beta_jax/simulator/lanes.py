@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.layout import MAX_GROUPS, MAX_STAGES
+from beta_jax.simulator.state import State
 from beta_jax.traits import Trait
 from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, ParallelConfig, Workload
 
@@ -25,7 +26,8 @@ class Lane:
 
     configs: of the groups, in order. may_host: per group the models that it hosts; in a search,
     that it may come to host. counted: half-open range of the requests to tally. first: the index of
-    the first request, of a workload that this one is a part of.
+    the first request, of a workload that this one is a part of. state: what was before; without
+    one clocks are 0, and so is the time of the first request.
     """
 
     problem: Problem
@@ -34,6 +36,7 @@ class Lane:
     workload: Workload
     counted: tuple[int, int]
     first: int = 0
+    state: State | None = None
 
     @property
     def num_groups(self) -> int:
@@ -45,7 +48,7 @@ class Lane:
         """Clocks per group: its stages, or 1 where that is exact.
 
         That is where groups have one stage, or where all that one hosts takes equally long: models
-        of one type, and no request with work of its own.
+        of one type, and no request with work of its own; and where all stages start free.
         """
         if self.problem.rules.batches:
             return padded_size(max((config.pp for config in self.configs), default=1), 1)
@@ -54,7 +57,8 @@ class Lane:
         types = [model.type for model in self.problem.models]
         by_model = Trait.WORK_BY_MODEL in self.problem.rules.traits(self.workload)
         mixed = (
-            config.pp > 1 and (not by_model or len({types[m] for m in models}) > 1)
+            config.pp > 1
+            and (not by_model or self.state is not None or len({types[m] for m in models}) > 1)
             for config, models in zip(self.configs, self.may_host, strict=True)
         )
         if any(mixed):
@@ -81,7 +85,7 @@ class Lane:
         rules = problem.rules
         if rules.batches:
             rules = dataclasses.replace(rules, max_batch=1)  # which is a number per lane
-        requests = self.workload, self.first, self.counted
+        requests = self.workload, self.first, self.counted, self.state is None
         return requests, problem.profile, rules, types, self.num_clocks
 
 

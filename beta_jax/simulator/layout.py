@@ -53,6 +53,17 @@ class BlockShape(NamedTuple):
     """Of so many requests of a group the ends are kept, where the rule counts unfinished ones."""
 
 
+class Carried(NamedTuple):
+    """What the lanes of a block carry over from earlier requests, and to later ones; int64.
+
+    Behind the last stage of a group that has fewer, clocks are those of its last one.
+    """
+
+    clock: Array  # [group, stage, lane] ticks after the block's origin
+    memory: Array  # [models + 1, lane], what the dispatch rule remembers
+    ends: Array  # [group, BlockShape.queue, lane] ticks, when accepted requests leave, ascending
+
+
 class Block(NamedTuple):
     """The input of a block. `models + 1` rows: the last one stands for "not a served model"."""
 
@@ -69,6 +80,7 @@ class Block(NamedTuple):
     latency: Array  # int64 [type, config, stage] ticks; with one clock [.., 2]: total, bottleneck
     request_overhead: Array  # int64 [] ticks
     work: Array | None = None  # int32 [request] `Workload.work`, if requests have their own; padded
+    carried: Carried | None = None  # if there is what came before; else all clocks are 0
 
 
 class Launch(NamedTuple):
@@ -96,13 +108,14 @@ class Launch(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What a block tallies; all int64, but for the last."""
+    """What a block tallies; int64 unless said otherwise."""
 
     good: Array  # [models + 1, lane] accepted requests
     latency: Array  # [models + 1, lane] summed ticks from arrival to finish of accepted requests
     dispatched: Array  # [group, lane] requests sent to the group
     group_good: Array  # [group, lane] of these, accepted
     overflow: Array | None = None  # bool [lane], whether `BlockShape.queue` was too short
+    carried: Carried | None = None  # if the block has
 
 
 class Requests(NamedTuple):

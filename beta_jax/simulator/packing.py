@@ -27,6 +27,7 @@ from beta_jax.simulator.layout import (
     Counts,
     Kernel,
 )
+from beta_jax.simulator.state import State, pack_states
 from beta_jax.simulator.ticks import request_overhead_ticks, slo_ticks, stage_ticks, worked_ticks
 from beta_jax.types import MOST_WORK, NO_DEADLINE, TICKS_PER_SECOND, ParallelConfig, Workload
 
@@ -56,7 +57,8 @@ def group_lanes(
     for members in by_key.values():
         first = lanes[members[0]]
         rules, groups, clocks = first.problem.rules, first.num_groups, first.num_clocks
-        size = groups, clocks, len(first.workload), in_launch[first.launch_key()]
+        can_launch = in_launch[first.launch_key()] if first.state is None else 0
+        size = groups, clocks, len(first.workload), can_launch
         if (kernel or choose_kernel(rules, len(members), *size)) is Kernel.GPU:
             members.sort(key=lambda i: sorted({*lanes[i].configs}))  # few of them in a block
             blocks += [(Kernel.GPU, some) for some in _cut(members, LANES[Kernel.GPU])]
@@ -110,13 +112,20 @@ def pack_block(
         most = int(hosted[..., 0].sum(1).max())
         shape = shape._replace(num_hosts=num_hosts_padded(most, first.num_groups))
     problems = [lane.problem for lane in lanes]
-    shape = shape._replace(queue=_queue(shape, problems, configs, first.workload))
+    states = [lane.state for lane in lanes if lane.state is not None]
+    shape = shape._replace(queue=_queue(shape, problems, configs, first.workload, states))
     arrays: dict[str, Any] = {
         "hosted": hosted,
         "config": config,
         "deadline": deadline,
         "first": np.int64(first.first),
     }
+    if states:
+        if len(first.workload) and first.workload.arrival[0] < 0:
+            raise SimulationError("clocks begin at 0 seconds, the workload does before")
+        size = first.num_groups, first.num_clocks, len(hosted), shape.queue, LANES[kernel]
+        arrays["arrival"] = block.arrival + first.workload.arrival[:1].sum()
+        arrays["carried"] = pack_states(states, *size)
     block = block._replace(**arrays)
     _check_range(shape, block)
     return shape, block, configs
@@ -191,8 +200,9 @@ def _queue(
     problems: Sequence[Problem],
     configs: Sequence[ParallelConfig],
     workload: Workload,
+    states: Sequence[State] = (),
 ) -> int:
-    """`BlockShape.queue`: none of the workload's requests that may be unfinished is forgotten.
+    """`BlockShape.queue`: no request that may be unfinished is forgotten.
 
     Those of a group end within the longest SLO from now, one last stage apart at least, and one
     bottleneck where one clock is enough (those of different types may overlap).
@@ -209,8 +219,9 @@ def _queue(
         apart = worked_ticks(apart, int(workload.work.min(initial=MOST_WORK)))
     longest = max(int(slo_ticks(problem).max(initial=0)) for problem in problems)
     bounded = longest < NO_DEADLINE and apart > 0
-    most = min(len(workload), -(-longest // apart) if bounded else shape.rule.max_unfinished)
-    return padded_size(most, 4, factor=4)
+    waiting = max((len(ends) for state in states for ends in state.ends), default=0)
+    bound = -(-longest // apart) if bounded else max(shape.rule.max_unfinished, waiting)
+    return padded_size(min(len(workload) + waiting, bound), 4, factor=4)
 
 
 def _check_range(shape: BlockShape, block: Block) -> None:
@@ -225,7 +236,8 @@ def _check_range(shape: BlockShape, block: Block) -> None:
     backlog = min(float(np.asarray(block.deadline[:-1]).max(initial=0)), all_work)
     bits = shape.config_bits + (num_groups - 1).bit_length()
     one = longest.max(initial=0.0) * (1.0 if own is None else own.max(initial=0.0))
-    latest = float(np.asarray(block.arrival).max(initial=0)) + backlog + one
+    before = 0 if block.carried is None else np.asarray(block.carried.clock).max(initial=0)
+    latest = float(max(np.asarray(block.arrival).max(initial=0), before)) + backlog + one
     if latest * 2**bits >= UNHOSTED:
         raise SimulationError(
             f"times up to {latest / TICKS_PER_SECOND:.3g} s with {num_groups} groups do not fit "

@@ -78,6 +78,13 @@ class Outcome:
         return (self.finish - self.workload.arrival) / TICKS_PER_SECOND
 
 
+def part_outcome(workload: Workload, finish: NDArray, group: NDArray) -> Outcome:
+    """From `Requests` of a lane with a state: its block has the workload's own clock."""
+    good = finish > 0
+    finish = np.where(good, finish, workload.arrival)
+    return Outcome(workload, finish, good, group.astype(np.int32), (0, len(workload)))
+
+
 def join_counts(simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarray]]) -> Tally:
     """Sum the counts of each simulation's lanes (its segments) into a row of a `Tally`.
 

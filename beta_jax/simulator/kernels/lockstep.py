@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_jax.dispatch import Groups, undeclared
-from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Carried, Counts, Requests
 from beta_jax.simulator.ticks import worked_ticks
 
 Array = jax.Array
@@ -213,12 +213,16 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
 
     num_padded = block.arrival.shape[0]
     group_index = jnp.arange(num_groups, dtype=I64)[:, None]
-    queues = None
-    if shape.queue:
-        queues = _Queues(zeros(num_groups, shape.queue), zeros(dtype=jnp.bool_))
+    carried = block.carried
+    if carried is None:
+        clock, memory = zeros(num_groups, shape.num_clocks), zeros(num_rows) + shape.rule.initial
+        carried = Carried(clock, memory, zeros(num_groups, shape.queue))
+    bits = shape.config_bits + (num_groups - 1).bit_length()
+    low = group_index << shape.config_bits | block.config.astype(I64)
+    queues = _Queues(carried.ends, zeros(dtype=jnp.bool_)) if shape.queue else None
     state = _State(
-        last=group_index << shape.config_bits | block.config.astype(I64),
-        earlier=tuple(zeros(num_groups) for _ in range(stages)),
+        last=carried.clock[:, -1] << bits | low,
+        earlier=tuple(carried.clock[:, k] for k in range(stages)),
         pending=_Pending(
             group=zeros() - 1,
             tally=zeros(),
@@ -226,7 +230,7 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
             served_by=zeros() - 1,
             earlier=tuple(zeros() for _ in range(stages)),
         ),
-        memory=None if shape.rule.after is None else zeros(num_rows) + shape.rule.initial,
+        memory=None if shape.rule.after is None else carried.memory,
         queues=queues,
         good=zeros(num_rows),
         latency=zeros(num_rows),
@@ -239,7 +243,7 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
     rank = jnp.cumsum(hosted, axis=1, dtype=jnp.int16) - hosted  # dropped by XLA where unused
     step = functools.partial(_step, shape, block, rank)
     state = lax.fori_loop(0, block.num_requests, step, state)
-    *_, group_counts = _write(state, 0)
+    last, earlier, queues, group_counts = _write(state, bits)
     counts = Counts(
         state.good,
         state.latency,
@@ -247,4 +251,11 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         group_counts >> 32,
         None if state.queues is None else state.queues.overflow,
     )
+    if block.carried is not None:
+        left = Carried(
+            jnp.stack([*earlier, last >> bits], axis=1),
+            carried.memory if state.memory is None else state.memory,
+            carried.ends if queues is None else queues.ends,
+        )
+        counts = counts._replace(carried=left)
     return counts, state.requests

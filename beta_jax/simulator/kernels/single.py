@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_jax.dispatch import Groups, undeclared
-from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Counts, Requests
+from beta_jax.simulator.layout import UNHOSTED, Block, BlockShape, Carried, Counts, Requests
 from beta_jax.simulator.ticks import worked_ticks
 
 Array = jax.Array
@@ -184,13 +184,24 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         requests = Requests(
             jnp.zeros((num_requests, 1), I64), jnp.zeros((num_requests, 1), jnp.int16)
         )
+    carried = block.carried
+    if carried is None:
+        clock = jnp.zeros((num_groups, shape.num_clocks, 1), I64)
+        memory = jnp.full((num_rows, 1), shape.rule.initial, I64)
+        carried = Carried(clock, memory, jnp.zeros((num_groups, shape.queue, 1), I64))
+    bits = shape.config_bits + (num_groups - 1).bit_length()
+    low = index << shape.config_bits | block.config[:, 0]
+
+    def and_none(rows: Array) -> Array:
+        return jnp.pad(rows[..., 0], ((0, 1), (0, 0)))
+
     queues = None
     if shape.queue:
-        queues = _Queues(jnp.zeros((num_groups + 1, shape.queue), I64), jnp.zeros((), jnp.bool_))
+        queues = _Queues(and_none(carried.ends), jnp.zeros((), jnp.bool_))
     state = _State(
-        last=jnp.append(index << shape.config_bits | block.config[:, 0], UNHOSTED),
-        earlier=jnp.zeros((num_groups + 1, shape.num_clocks - 1), I64),
-        memory=None if shape.rule.after is None else jnp.full(num_rows, shape.rule.initial, I64),
+        last=jnp.append(carried.clock[:, -1, 0] << bits | low, UNHOSTED),
+        earlier=and_none(carried.clock[:, :-1]),
+        memory=None if shape.rule.after is None else carried.memory[:, 0],
         queues=queues,
         good=jnp.zeros(num_rows, I64),
         latency=jnp.zeros(num_rows, I64),
@@ -210,4 +221,12 @@ def run(shape: BlockShape, block: Block, keep_requests: bool) -> tuple[Counts, R
         group_counts >> 32,
         None if state.queues is None else state.queues.overflow[None],
     )
+    if block.carried is not None:
+        last = state.last[:-1, None] >> bits
+        left = Carried(
+            jnp.concatenate([state.earlier[:-1], last], axis=1)[..., None],
+            carried.memory if state.memory is None else state.memory[:, None],
+            carried.ends if state.queues is None else state.queues.ends[:-1, :, None],
+        )
+        counts = counts._replace(carried=left)
     return counts, state.requests
