@@ -134,6 +134,7 @@ def simulate_parts(lanes: Sequence[Lane]) -> list[tuple[NDArray, NDArray, State]
         finish, group = map(np.asarray, requests)
         found = []
         for column, lane in enumerate(own):
+            assert lane.state is not None
             count = len(lane.workload)
             state = unpack_state(counts.carried, column, lane.state, count)
             found.append((finish[:count, column], group[:count, column], state))

@@ -78,7 +78,7 @@ def simulate_blocks(
                 if keep_requests:
                     found = [array[rows, column] for array in (written.finish, written.group)]
                 else:
-                    found = [array[number, :, column] for array in counts[:-1]]
+                    found = [array[number, :, column] for array in counts[:4]]
                 results[index] = found
     return results
 
