@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from beta_jax import GB, ParallelConfig, ProfileError, load_profile, save_profile
 from beta_jax.profiles.architectures import Architecture
 from beta_jax.profiles.measure import CUTS, Measured, MeasureError, Settings
-from beta_jax.profiles.measure.model import PARTS, SplitModel
+from beta_jax.profiles.measure.model import PARTS, Span, SplitModel
 
 import split_models
 from bench import ACT_BYTES, COST_S, QUICK, Bench
@@ -55,6 +55,20 @@ def test_so_it_does_on_several_devices():
     assert done.returncode == 0, done.stderr
     found = [*map(float, done.stdout.split())]
     assert len(found) == 3 and max(found) < 1e-5
+
+
+def test_weights_look_random_in_every_layer():
+    shape = split_models.SHAPES["bert"]
+    first, second = (
+        SplitModel(shape, jax.local_devices()[:1], "float32", seed=seed).load(Span(0, 5))
+        for seed in (0, 1)
+    )
+    drawn = [np.ravel(part["query"]) for part in (*first, *second) if "query" in part]
+    drawn += [np.ravel(part["key"]) for part in first if "query" in part]
+    together = np.stack(drawn) * shape.hidden**0.5
+    assert abs(together.mean()) < 0.05 and together.var() == pytest.approx(1, rel=0.05)
+    assert abs(np.corrcoef(together) - np.eye(len(drawn))).max() < 5 / drawn[0].size ** 0.5
+    assert np.linalg.matrix_rank(first[0]["token"]) == shape.hidden
 
 
 def test_it_can_be_lowered_for_a_gpu_from_here():
