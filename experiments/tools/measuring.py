@@ -112,7 +112,9 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
 def rows(measured: Measured) -> list[Row]:
     """The table `stages.csv`: a line per stage and batch size."""
     return [
-        {**stage._asdict(), **stage.row, "chip": measured.chip, "dtype": measured.dtype}
+        dict(zip(stage._fields, stage[:-1], strict=False))
+        | stage.row
+        | {"chip": measured.chip, "dtype": measured.dtype}
         for stage in measured.stages
     ]
 

@@ -35,6 +35,8 @@ def test_it_writes_both_profiles_and_every_stage(bench, tmp_path, capsys):
     with open(tmp_path / "stages.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * (1 + 2 + 4)
+    assert {(row["chip"], row["dtype"]) for row in rows} == {(rows[0]["chip"], "float32")}
+    assert all("{" not in value for row in rows for value in row.values())
     for cut, name in (("balanced", "profile.json"), ("even", "profile_even.json")):
         profile = load_profile(tmp_path / name)
         for config in profile.configs("tiny"):
