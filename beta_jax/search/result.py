@@ -21,7 +21,8 @@ class Result:
 
     score: `published_score` on the training workload (`local-search`: its objective).
     num_simulations: simulations it took. warnings: what the user should know, such as models left
-    out. history: of a search that goes on, the best score after so many simulations.
+    out. history: of a search that goes on, the best score after so many simulations. expected_loss:
+    by how much the score is likely to be lower on other traffic of the same kind; None if unknown.
     """
 
     placement: Placement | Schedule
@@ -29,6 +30,7 @@ class Result:
     num_simulations: int
     warnings: tuple[str, ...] = ()
     history: tuple[tuple[int, float], ...] = ()
+    expected_loss: float | None = None
 
     @property
     def static(self) -> Placement:

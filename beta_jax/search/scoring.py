@@ -43,14 +43,20 @@ class Scorer:
         self._num_configs = len(configs)
 
     @on_cpu()
-    def __call__(self, hosted: ArrayLike, config: ArrayLike) -> Scores:
+    def __call__(
+        self, hosted: ArrayLike, config: ArrayLike, workloads: Sequence[int] | None = None
+    ) -> Scores:
         """Score placements: hosted, bool [lane, group, model]; config, an index [lane, group].
 
-        Groups without a model do nothing, whatever their index. Arrays that JAX holds on the CPU
-        stay there.
+        Groups without a model do nothing, whatever their index. workloads: indices of those to
+        score on (None: all). Arrays that JAX holds on the CPU stay there.
         """
         hosted, config = jnp.asarray(hosted), jnp.asarray(config)
-        good, latency = self._simulate(hosted, jnp.minimum(config, self._num_configs - 1))
+        good, latency = self._simulate(
+            hosted, jnp.minimum(config, self._num_configs - 1), workloads
+        )
         replicas = np.asarray(hosted.sum((1, 2)))
-        requests = self._num_requests[:, None]
+        requests = (
+            self._num_requests if workloads is None else self._num_requests[list(workloads)]
+        )[:, None]
         return Scores(score_counts(good.sum(2), latency.sum(2), requests, replicas), good)

@@ -170,13 +170,15 @@ class ArraySimulator:
 
     @on_cpu()
     def __call__(
-        self, hosted: ArrayLike, config: ArrayLike
+        self, hosted: ArrayLike, config: ArrayLike, workloads: Sequence[int] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Good requests and their summed latency in ticks, int64 [workload, lane, model] each.
 
         hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
-        nothing, so any index will do there. Arrays that JAX holds on the CPU stay there.
+        nothing, so any index will do there. workloads: indices of those to simulate (None: all).
+        Arrays that JAX holds on the CPU stay there.
         """
+        chosen = self._packed if workloads is None else [self._packed[i] for i in workloads]
         hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
         num_lanes = len(hosted)
         self._most_hosts = max(self._most_hosts, int(jnp.max(hosted.sum(1), initial=0)))
@@ -191,17 +193,15 @@ class ArraySimulator:
             shape, block = packed[choose_kernel(self._rules, *size)]
             if shape.kernel is Kernel.SINGLE:
                 shape = shape._replace(num_hosts=num_hosts_padded(self._most_hosts, groups))
-            if count < (few := padded_size(count, 1)):
+            if count < (few := padded_size(count, 1, factor=4)):
                 own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
             counts = _count(shape, block, *own, np.int32(count))
             require_room(shape, counts)
             return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]
 
-        parts = run_parallel(
-            run, list(itertools.product(self._packed, range(0, num_lanes, MAX_LANES)))
-        )
+        parts = run_parallel(run, list(itertools.product(chosen, range(0, num_lanes, MAX_LANES))))
         # In order of workload, then lane: the parts are the rows of [workload, lane].
-        shape = len(self._packed), num_lanes, hosted.shape[2]
+        shape = len(chosen), num_lanes, hosted.shape[2]
         good, latency = (
             np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True)
         )

@@ -26,6 +26,7 @@ from beta_jax import (
     synthesize_many,
 )
 from beta_jax.placement.codec import Codec
+from beta_jax.search.local.climb import improve
 from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
 from beta_jax.search.scoring import Scores
@@ -88,8 +89,18 @@ def test_seconds(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count(step=0.25)
     monkeypatch.setattr("beta_jax.search.local.climb.time.perf_counter", lambda: next(clock))
     found = place("local-search", PROBLEM, TRAFFIC, budget_s=1.0)
-    start, *_ = place("local-search", PROBLEM, TRAFFIC, budget_s=0.0).history
-    assert found.num_simulations == start[0] + 3 * 128 * len(TRAFFIC)  # looks at 1/4, ..., 4/4 s
+    rounds = improve(PROBLEM, TRAFFIC, Objective())
+    *_, expected = itertools.islice(rounds, 1 + 3)  # looks at 1/4, ..., 4/4 s
+    assert (found.placement, found.num_simulations) == (expected.placement, expected[0])
+
+
+def test_a_longer_search_begins_with_the_shorter_one():
+    shorter, longer = (
+        place("local-search", PROBLEM, TRAFFIC, budget_simulations=budget)
+        for budget in (1500, 6000)
+    )
+    assert longer.history[: len(shorter.history)] == shorter.history
+    assert longer.score > shorter.score and longer.num_simulations > shorter.num_simulations
 
 
 def test_groups_of_different_sizes():

@@ -1,19 +1,20 @@
-"""`local-search`: local search over whole placements, thousands of them simulated per second.
+"""`local-search`: from the best published placement upwards, by changes that hold on all traffic.
 
-It starts from what the published search finds on every partition into equal groups, from placements
-that keep model types apart, and from one of the user's own; then groups may become unequal. The
-best starts climb side by side: each round every climb has children (see `moves`), all of them are
-simulated on all training workloads, and the best child takes its parent's place unless it is worse.
-As the budget is used up, climbs that lag behind are given up, until one is left (successive
-halving; Karnin et al., "Almost optimal exploration in multi-armed bandits", ICML 2013).
+It starts where the published searches end, or from a placement of the user's own; then groups may
+become unequal. Each round the placement has children (see `moves`). They race: all are simulated on
+one or a few of the training workloads, the better ones on more, the best few on all. Which
+workloads come first is drawn afresh in every round. These propose, the others decide: the child
+that takes its parent's place is better on what it was not chosen by, too.
 
-What was tried and what it brought is in docs/search.md.
+A round depends on those before it and on the seed, never on the budget. So a longer search begins
+with the shorter one. What was tried and what it brought is in docs/search.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,24 +30,35 @@ from beta_jax.profiles.profile import ProfileError
 from beta_jax.search.instances import Training, as_list, as_one, fitting_configs
 from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective
-from beta_jax.search.published.branch import Share
-from beta_jax.search.published.pipelines import fill_partitions
-from beta_jax.search.published.separation import divisions_of, make_buckets, separate
+from beta_jax.search.published.pipelines import mp_search
+from beta_jax.search.published.separation import mp_search_sep
 from beta_jax.search.result import Result
-from beta_jax.search.scoring import Scorer
+from beta_jax.search.scoring import Scorer, Scores
 from beta_jax.simulator.engine import padded_size
 from beta_jax.types import ParallelConfig, Workload
 
-CLIMBS = 4
-"""Starts that are climbed from; halved after each quarter of the budget."""
-DIVISIONS = 4
-"""Divisions of the devices among model types that are tried as starts, the most balanced ones."""
+Indices = Sequence[int] | NDArray[np.integer]
 CHILDREN = 128
-"""Placements per round, all climbs together: two full blocks of the simulator."""
+"""Placements per round."""
+RACE = ((0.125, 16), (0.375, 4))
+"""After this share of the workloads only so many children go on."""
 LEAN = 0.5
 """See `Space.lean`, where the bytes moved are bounded."""
 MORE_GROUPS = 2
 """Room for at least so many groups more than the starts have."""
+
+
+class Incumbent(NamedTuple):
+    """The best placement after so many simulations.
+
+    is_best: nothing can serve more. expected_loss: see `Result`.
+    """
+
+    num_simulations: int
+    score: float
+    placement: Placement
+    is_best: bool
+    expected_loss: float | None
 
 
 @on_cpu()
@@ -61,14 +73,15 @@ def local_search(
     max_bytes_moved: float | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Unequal groups, found on one training workload or on several; never below `mp-search` there.
+    """Unequal groups, found on one training workload or on several; never below published ones.
 
     budget_simulations: how many simulations (a placement under one workload each) to climb for;
     budget_s: how many seconds instead, starts included, which are always finished; then results
-    depend on the machine. worst_share, fairness: see `Objective`. start_from: improve this
-    placement, too; with max_bytes_moved only this one, by changes that load at most so many bytes
-    of weights (see `bytes_loaded`). Raises ValueError for values out of range, PlacementError for
-    a start that does not fit the problem.
+    depend on the machine. With more of either the result is never lower, for equal seeds.
+    worst_share, fairness: see `Objective`. start_from: improve this placement, too; with
+    max_bytes_moved only this one, by changes that load at most so many bytes of weights (see
+    `bytes_loaded`). Raises ValueError for values out of range, PlacementError for a start that
+    does not fit the problem.
     """
     if budget_simulations < 0 or (budget_s is not None and not budget_s >= 0):
         raise ValueError(
@@ -80,47 +93,70 @@ def local_search(
     results = []
     for problem, training in instances:
         begin = time.perf_counter()
-        workloads = as_list(training)
-        starts, num_simulations = [], 0
-        if start_from is not None:
-            start_from.check(problem)
-            starts.append(start_from)
-        if max_bytes_moved is None:
-            found, num_simulations = _starts(problem, workloads)
-            starts += found
-        climbs = _Climbs(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
+        search = improve(problem, as_list(training), objective, start_from, max_bytes_moved, seed)
+        first = latest = next(search)
+        history = [first]
 
-        def used(simulations: int, begin: float = begin) -> float:
+        def has_time(simulations: int, begin: float = begin) -> bool:
             if budget_s is None:
-                return simulations / budget_simulations if budget_simulations else 1.0
-            return (time.perf_counter() - begin) / budget_s if budget_s else 1.0
+                return simulations < budget_simulations
+            return time.perf_counter() - begin < budget_s
 
-        results.append(climbs.run(used, seed))
+        while not latest.is_best and has_time(latest.num_simulations - first.num_simulations):
+            latest = next(search)
+            if latest.score > history[-1].score:
+                history.append(latest)
+        results.append(
+            Result(
+                latest.placement,
+                latest.score,
+                latest.num_simulations,
+                history=tuple((one.num_simulations, one.score) for one in history),
+                expected_loss=latest.expected_loss,
+            )
+        )
     return results
 
 
-def _starts(problem: Problem, workloads: Sequence[Workload]) -> tuple[list[Placement], int]:
-    """Placements to start from, and the simulations that it took to find them."""
-    filled = fill_partitions(Share(problem, as_one(problem, workloads)))
-    starts = [result.static for result in filled]
-    num_simulations = len(workloads) * sum(result.num_simulations for result in filled)
-    try:
-        buckets = make_buckets(problem)
-    except ProfileError:  # the latency of some type on one device is not known
-        return starts, num_simulations
-    # One is enough to fill groups; all of them decide what is climbed from.
-    first = next((workload for workload in workloads if (workload.model >= 0).any()), None)
-    if 1 < len(buckets) <= problem.cluster.num_devices and first is not None:
-        divisions, imbalance = divisions_of(problem, buckets, _requests(problem, first))
-        balanced = np.argsort(imbalance, kind="stable")[:DIVISIONS]
-        found, taken = separate(problem, first, [divisions[i] for i in balanced])
-        starts += found
-        num_simulations += taken
-    return starts, num_simulations
+@on_cpu()
+def improve(
+    problem: Problem,
+    workloads: Sequence[Workload],
+    objective: Objective,
+    start_from: Placement | None = None,
+    max_bytes_moved: float | None = None,
+    seed: int = 0,
+) -> Iterator[Incumbent]:
+    """The best placement of the starts, then after every round, for ever."""
+    starts, num_simulations = [], 0
+    if start_from is not None:
+        start_from.check(problem)
+        starts.append(start_from)
+    if max_bytes_moved is None:
+        found = _published(problem, as_one(problem, workloads))
+        starts.append(found.static)
+        num_simulations = len(workloads) * found.num_simulations
+    climb = _Climb(problem, workloads, objective, starts, num_simulations, max_bytes_moved)
+    key = jax.random.key(seed)
+    while True:
+        yield climb.incumbent()
+        key, own = jax.random.split(key)
+        climb.round(own)
 
 
-class _Climbs:
-    """Where the climbs stand: `_parents`, with the score and the good requests of each."""
+def _published(problem: Problem, workload: Workload) -> Result:
+    """The best of the published searches that can be asked."""
+    rates = [model.rate_rps for model in problem.models]
+    if np.isfinite(rates).all() and np.any(rates):
+        try:
+            return mp_search_sep([(problem, workload)])[0]
+        except ProfileError:  # the latency of some type on one device is not known
+            pass
+    return mp_search([(problem, workload)])[0]
+
+
+class _Climb:
+    """Where the climb stands: a placement, with its scores and good requests on each workload."""
 
     def __init__(
         self,
@@ -134,69 +170,104 @@ class _Climbs:
         self._num_simulations = num_simulations
         self._objective = objective
         self._requests = np.array([_requests(problem, workload) for workload in workloads])
+        self._num_served = sum(map(len, workloads))
+        self._latency_counts = any(not np.isfinite(model.slo_s) for model in problem.models)
         configs = sorted(_configs(problem) | {g.config for start in starts for g in start.groups})
         # Whatever is filled is loaded: under a bound some children must do without.
         lean = 0.0 if max_bytes_moved is None else LEAN
         self._space = make_space(problem, workloads, configs, lean)
+        most = max(len(start.groups) for start in starts)
+        room = padded_size(max(min(most + MORE_GROUPS, problem.cluster.num_devices), most), 4)
+        self._scorer = Scorer(problem, workloads, configs, room)
+        self._codec = Codec(configs, len(problem.models), room)
+        placed = Placements(*map(jnp.asarray, self._codec.encode(starts)))
+        everything = np.arange(len(workloads))
+        scores = self._evaluate(placed, everything)
+        best = int(self._value(scores, everything).argmax())
+        self._parent, self._scores = _take(placed, [best]), _lanes(scores, [best])
+        self._origin, self._max_bytes = self._parent, max_bytes_moved
+        self._by_chance = 0.0
 
-        def make_room(chosen: Sequence[Placement], more: int) -> Placements:
-            most = max(len(start.groups) for start in chosen)
-            room = padded_size(max(min(most + more, problem.cluster.num_devices), most), 4)
-            self._scorer = Scorer(problem, workloads, configs, room)
-            self._codec = Codec(configs, len(problem.models), room)
-            return Placements(*map(jnp.asarray, self._codec.encode(chosen)))
+    def incumbent(self) -> Incumbent:
+        placement = self._codec.decode(*(array[0] for array in self._parent)).without_empty()
+        everything = np.arange(len(self._requests))
+        return Incumbent(
+            self._num_simulations,
+            float(self._value(self._scores, everything)[0]),
+            placement,
+            int(self._scores.good.sum()) == self._num_served and not self._latency_counts,
+            self._by_chance if len(everything) > 1 else None,
+        )
 
-        # The best starts have few groups, often, and few groups are simulated faster.
-        score, good = self._evaluate(make_room(starts, 0))
-        best = np.argsort(-score, kind="stable")[:CLIMBS]
-        self._parents = make_room([starts[i] for i in best], MORE_GROUPS)
-        self._score, self._good = score[best], good[best]
-        self._origin, self._max_bytes = self._parents, max_bytes_moved
-
-    def run(self, used: Callable[[int], float], seed: int) -> Result:
-        """Climb until the budget is used up; `used`: its share, from the simulations so far."""
-        before = self._num_simulations
-        history = [(before, float(self._score[0]))]
-        key = jax.random.key(seed)
-        while (share := used(self._num_simulations - before)) < 1:
-            left = max(len(self._score) >> int(4 * share), 1)
-            key, own = jax.random.split(key)
-            self._round(own, np.argsort(-self._score, kind="stable")[:left])
-            if self._score.max() > history[-1][1]:
-                history.append((self._num_simulations, float(self._score.max())))
-        best = int(self._score.argmax())
-        placement = self._codec.decode(*(array[best] for array in self._parents)).without_empty()
-        score = float(self._score[best])
-        return Result(placement, score, self._num_simulations, history=tuple(history))
-
-    def _round(self, key: jax.Array, climbing: NDArray[np.int64]) -> None:
-        parent_of = np.resize(climbing, CHILDREN)
-        unserved = jnp.asarray(self._requests.sum(0) - self._good, jnp.float64)
-        brood = children(key, self._space, self._parents, unserved, jnp.asarray(parent_of))
-        score, good = self._evaluate(brood)
+    def round(self, key: jax.Array) -> None:
+        """Simulate children of the placement, and go on with the best one unless it is worse."""
+        own, shuffle = jax.random.split(key)
+        unserved = jnp.asarray((self._requests[:, None] - self._scores.good).sum(0), jnp.float64)
+        parent_of = jnp.zeros(CHILDREN, jnp.int32)
+        brood = children(own, self._space, self._parent, unserved, parent_of)
+        alive = np.arange(CHILDREN)
         if self._max_bytes is not None:
             loaded = bytes_loaded(self._space, self._origin, brood)
-            score = np.where(np.asarray(loaded) <= self._max_bytes, score, -np.inf)
-        source = np.arange(len(self._score))
-        for parent in climbing:
-            own = np.flatnonzero(parent_of == parent)
-            best = own[score[own].argmax()]
-            if score[best] >= self._score[parent]:
-                source[parent] = len(source) + best
-                self._score[parent], self._good[parent] = score[best], good[best]
-        self._parents = _take(self._parents, brood, jnp.asarray(source))
+            alive = np.flatnonzero(np.asarray(loaded) <= self._max_bytes)
+        order = np.asarray(jax.random.permutation(shuffle, len(self._requests)))
+        nothing = np.zeros((0, len(alive), self._requests.shape[1]), np.int64)
+        scores = Scores(np.zeros(nothing.shape[:2]), nothing)
+        for heat, keep in _heats(order):
+            if not len(alive):
+                return
+            new = self._evaluate(_take(brood, alive), heat)
+            scores = Scores(
+                np.concatenate([scores.score, new.score]), np.concatenate([scores.good, new.good])
+            )
+            gain = self._gain(scores, order[: len(scores.score)])
+            best = np.argsort(-gain, kind="stable")
+            best = best[(np.minimum(gain, self._gain(new, heat)) >= 0)[best]][:keep]
+            alive, scores = alive[best], _lanes(scores, best)
+        if not len(alive):
+            return
+        alive, scores = alive[:1], _lanes(scores, [0])
+        proposing, _ = next(_heats(order))
+        deciding = _workloads(scores, range(len(proposing), len(order)))
+        if len(deciding.score):
+            fair = self._gain(deciding, order[len(proposing) :])[0]
+            self._by_chance += self._gain(scores, order)[0] - fair
+        self._parent = _take(brood, alive)
+        self._scores = _workloads(scores, np.argsort(order))
 
-    def _evaluate(self, placements: Placements) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The objective, float64 [lane], and the good requests, int64 [lane, model]."""
-        scores = self._scorer(placements.hosted, placements.config)
+    def _gain(self, scores: Scores, workloads: Indices) -> NDArray[np.float64]:
+        """By how much placements are better than where the climb stands, on these workloads."""
+        own = _workloads(self._scores, workloads)
+        return self._value(scores, workloads) - self._value(own, workloads)
+
+    def _value(self, scores: Scores, workloads: Indices) -> NDArray[np.float64]:
+        return self._objective(scores, self._requests[list(workloads)])
+
+    def _evaluate(self, placements: Placements, workloads: Indices) -> Scores:
+        scores = self._scorer(placements.hosted, placements.config, workloads)
         self._num_simulations += scores.score.size
-        return self._objective(scores, self._requests), scores.good.sum(0)
+        return scores
 
 
-@jax.jit
-def _take(parents: Placements, brood: Placements, source: jax.Array) -> Placements:
-    """The placements at these indices, those of the children after those of the parents."""
-    return jax.tree.map(lambda old, new: jnp.concatenate([old, new])[source], parents, brood)
+def _take(placements: Placements, lanes: Indices) -> Placements:
+    return Placements(*(jnp.asarray(np.asarray(array)[lanes]) for array in placements))
+
+
+def _lanes(scores: Scores, lanes: Indices) -> Scores:
+    return Scores(scores.score[:, lanes], scores.good[:, lanes])
+
+
+def _workloads(scores: Scores, workloads: Indices) -> Scores:
+    return Scores(scores.score[list(workloads)], scores.good[list(workloads)])
+
+
+def _heats(order: Indices) -> Iterator[tuple[Indices, int]]:
+    """The workloads that come next, and how many children are to go on."""
+    done = 0
+    for share, keep in (*RACE, (1.0, 1)):
+        until = max(round(share * len(order)), 1)
+        if until > done:
+            yield order[done:until], keep
+        done = max(until, done)
 
 
 def _requests(problem: Problem, workload: Workload) -> NDArray[np.int64]:
