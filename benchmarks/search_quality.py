@@ -28,7 +28,7 @@ import numpy as np
 
 import beta_jax
 from beta_jax.analysis.statistics import paired_difference
-from beta_jax.search.local.climb import improve
+from beta_jax.search.local.climb import expected_loss, improve
 from beta_jax.search.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,7 +173,9 @@ def local(budgets: list[float], unit: str, problem, train, test) -> dict:
         str(budget): {
             "num_simulations": one.num_simulations,
             "score": one.score,
-            "expected_loss": one.expected_loss,
+            "expected_loss": expected_loss(
+                problem, train, objective, first.placement, one.placement
+            ),
             **outcome(problem, one.placement, train, test),
         }
         for budget, one in zip(budgets, stands, strict=True)

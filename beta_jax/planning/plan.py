@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from beta_jax.placement.hosting import hosts_any, require_placed
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
-from beta_jax.search import Result, place, published_score
-from beta_jax.search.objective import Objective
-from beta_jax.search.scoring import Scores
+from beta_jax.search import Result, place
+from beta_jax.search.objective import Objective, judge
 from beta_jax.simulator import simulate
 from beta_jax.types import Workload
 
@@ -75,30 +74,9 @@ def make_plan(
         placements = {TODAY: today, **placements}
     warnings = [warning for result in results.values() for warning in result.warnings]
     require_placed(any(map(hosts_any, placements.values())), warnings)
-    value, attainment = _judge(problem, training, list(placements.values()), objective)
+    value, attainment = judge(problem, training, list(placements.values()), objective)
     chosen = list(placements)[int(value.argmax())] if today is None else IMPROVES
     return Plan(problem, placements, results, chosen, attainment)
-
-
-def _judge(
-    problem: Problem,
-    training: Sequence[Workload],
-    placements: Sequence[Placement | Schedule],
-    objective: Objective,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The objective, [placement], and SLO attainment, [workload, placement]."""
-    lanes = [(placement, workload) for workload in training for placement in placements]
-    tally = simulate(problem, [lane[0] for lane in lanes], [lane[1] for lane in lanes])
-    shape = len(training), len(placements)
-    good = tally.good.reshape(*shape, -1)
-    counts = zip(tally.good.sum(1), tally.latency_ticks.sum(1), tally.num_counted, strict=True)
-    score = [
-        published_score(int(good), int(latency), int(requests), placement)
-        for (good, latency, requests), (placement, _) in zip(counts, lanes, strict=True)
-    ]
-    requests = tally.num_requests.reshape(good.shape)[:, 0]
-    value = objective(Scores(np.reshape(score, shape), good), requests)
-    return value, tally.attainment.reshape(shape)
 
 
 def reaches(plan: Plan, goal: float) -> bool:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.placement.placement import Placement, Schedule
+from beta_jax.placement.problem import Problem
+from beta_jax.search.result import published_score
 from beta_jax.search.scoring import Scores
+from beta_jax.simulator import simulate
+from beta_jax.types import Workload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,3 +47,24 @@ class Objective:
         requests = num_requests.sum(0)
         served = scores.good.sum(0)[:, requests > 0] / requests[requests > 0]
         return (1 - self.fairness) * value + self.fairness * served.min(1, initial=1.0)
+
+
+def judge(
+    problem: Problem,
+    training: Sequence[Workload],
+    placements: Sequence[Placement | Schedule],
+    objective: Objective,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The objective, [placement], and SLO attainment, [workload, placement]."""
+    lanes = [(placement, workload) for workload in training for placement in placements]
+    tally = simulate(problem, [lane[0] for lane in lanes], [lane[1] for lane in lanes])
+    shape = len(training), len(placements)
+    good = tally.good.reshape(*shape, -1)
+    counts = zip(tally.good.sum(1), tally.latency_ticks.sum(1), tally.num_counted, strict=True)
+    score = [
+        published_score(int(good), int(latency), int(requests), placement)
+        for (good, latency, requests), (placement, _) in zip(counts, lanes, strict=True)
+    ]
+    requests = tally.num_requests.reshape(good.shape)[:, 0]
+    value = objective(Scores(np.reshape(score, shape), good), requests)
+    return value, tally.attainment.reshape(shape)

@@ -22,7 +22,7 @@ class Result:
     score: `published_score` on the training workload (`local-search`: its objective).
     num_simulations: simulations it took. warnings: what the user should know, such as models left
     out. history: of a search that goes on, the best score after so many simulations. expected_loss:
-    by how much the score is likely to be lower on other traffic of the same kind; None if unknown.
+    how much of what a search gained is likely to be lost on other traffic; None if unknown.
     """
 
     placement: Placement | Schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -169,15 +170,41 @@ def join(workloads: Sequence[Workload], gap_s: float) -> Workload:
     if not gap_s > 0:
         raise WorkloadError(f"the gap must be > 0 seconds, got {gap_s}")
     gap = round(gap_s * TICKS_PER_SECOND)
-    arrivals, start = [], 0
+    shifted, start = [], 0
     for workload in workloads:
-        arrival = workload.arrival - workload.arrival[:1] + start
-        arrivals.append(arrival)
-        start = int(arrival[-1]) + gap if len(arrival) else start
-    models = np.concatenate([workload.model for workload in workloads])
+        shifted.append(_from(workload, start))
+        start = int(shifted[-1].arrival[-1]) + gap if len(workload) else start
+    return _together(shifted)
+
+
+def remix(workloads: Sequence[Workload], num_models: int) -> list[Workload]:
+    """As many workloads as are given, in each of which every model's requests are from another one.
+
+    Workload i takes model m's from workload (i + m) modulo their number: each stream of requests
+    comes once, beside others than it came with. All begin at 0.
+    """
+    own = [_from(workload, 0) for workload in workloads]
+    source = np.add.outer(np.arange(len(own)), np.arange(num_models)) % max(len(own), 1)
+    return [
+        _together([w.of_models(np.flatnonzero(row == k)) for k, w in enumerate(own)])
+        for row in source
+    ]
+
+
+def _from(workload: Workload, start: int) -> Workload:
+    """The same requests, the first one at tick `start`."""
+    arrival = workload.arrival - workload.arrival[:1] + start
+    return dataclasses.replace(workload, arrival=arrival)
+
+
+def _together(workloads: Sequence[Workload]) -> Workload:
+    """The requests of all workloads; of equal arrivals those of the earlier workload come first."""
+    arrival = np.concatenate([workload.arrival for workload in workloads])
+    model = np.concatenate([workload.model for workload in workloads])
+    order = np.argsort(arrival, kind="stable")
     works = [workload.work for workload in workloads]
     if all(work is None for work in works):
-        return Workload(np.concatenate(arrivals), models)
+        return Workload(arrival[order], model[order])
     ones = (np.full(len(workload), ONE_WORK, np.int32) for workload in workloads)
     filled = [one if work is None else work for work, one in zip(works, ones, strict=True)]
-    return Workload(np.concatenate(arrivals), models, np.concatenate(filled))
+    return Workload(arrival[order], model[order], np.concatenate(filled)[order])

@@ -1,10 +1,10 @@
 """`local-search`: from the best published placement upwards, by changes that hold on all traffic.
 
 It starts where the published searches end, or from a placement of the user's own; then groups may
-become unequal. Each round the placement has children (see `moves`). They race: all are simulated on
-one or a few of the training workloads, the better ones on more, the best few on all. Which
-workloads come first is drawn afresh in every round. These propose, the others decide: the child
-that takes its parent's place is better on what it was not chosen by, too.
+become unequal. Each round the placement has children (see `moves`). Some of the training workloads,
+others in every round, propose: all children are simulated on them. The best ones are simulated on
+the other workloads, too, and these decide: a child takes its parent's place only if it is no worse
+on what it was not chosen by, nor on all together.
 
 A round depends on those before it and on the seed, never on the budget. So a longer search begins
 with the shorter one. What was tried and what it brought is in docs/search.md.
@@ -29,19 +29,22 @@ from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import ProfileError
 from beta_jax.search.instances import Training, as_list, as_one, fitting_configs
 from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
-from beta_jax.search.objective import Objective
+from beta_jax.search.objective import Objective, judge
 from beta_jax.search.published.pipelines import mp_search
 from beta_jax.search.published.separation import mp_search_sep
 from beta_jax.search.result import Result
 from beta_jax.search.scoring import Scorer, Scores
 from beta_jax.simulator.engine import padded_size
 from beta_jax.types import ParallelConfig, Workload
+from beta_jax.workloads.synthesis import remix
 
 Indices = Sequence[int] | NDArray[np.integer]
-CHILDREN = 128
+CHILDREN = 256
 """Placements per round."""
-RACE = ((0.125, 16), (0.375, 4))
-"""After this share of the workloads only so many children go on."""
+PROPOSING = 0.125
+"""Share of the workloads that propose."""
+DECIDED = 64
+"""Children that the others decide on: a full block of the simulator."""
 LEAN = 0.5
 """See `Space.lean`, where the bytes moved are bounded."""
 MORE_GROUPS = 2
@@ -49,16 +52,12 @@ MORE_GROUPS = 2
 
 
 class Incumbent(NamedTuple):
-    """The best placement after so many simulations.
-
-    is_best: nothing can serve more. expected_loss: see `Result`.
-    """
+    """The best placement after so many simulations. is_best: none can serve more."""
 
     num_simulations: int
     score: float
     placement: Placement
     is_best: bool
-    expected_loss: float | None
 
 
 @on_cpu()
@@ -93,7 +92,8 @@ def local_search(
     results = []
     for problem, training in instances:
         begin = time.perf_counter()
-        search = improve(problem, as_list(training), objective, start_from, max_bytes_moved, seed)
+        workloads = as_list(training)
+        search = improve(problem, workloads, objective, start_from, max_bytes_moved, seed)
         first = latest = next(search)
         history = [first]
 
@@ -112,13 +112,14 @@ def local_search(
                 latest.score,
                 latest.num_simulations,
                 history=tuple((one.num_simulations, one.score) for one in history),
-                expected_loss=latest.expected_loss,
+                expected_loss=expected_loss(
+                    problem, workloads, objective, first.placement, latest.placement
+                ),
             )
         )
     return results
 
 
-@on_cpu()
 def improve(
     problem: Problem,
     workloads: Sequence[Workload],
@@ -142,6 +143,25 @@ def improve(
         yield climb.incumbent()
         key, own = jax.random.split(key)
         climb.round(own)
+
+
+def expected_loss(
+    problem: Problem,
+    workloads: Sequence[Workload],
+    objective: Objective,
+    start: Placement,
+    found: Placement,
+) -> float | None:
+    """How much less is gained over `start` where every model meets others than it met in training.
+
+    On the training workloads remixed: as if models' requests were independent. None with one.
+    """
+    if len(workloads) < 2:
+        return None
+    other = remix(workloads, len(problem.models))
+    values = [judge(problem, own, [start, found], objective)[0] for own in (workloads, other)]
+    trained, gained = (float(after - before) for before, after in values)
+    return trained - gained
 
 
 def _published(problem: Problem, workload: Workload) -> Result:
@@ -186,7 +206,6 @@ class _Climb:
         best = int(self._value(scores, everything).argmax())
         self._parent, self._scores = _take(placed, [best]), _lanes(scores, [best])
         self._origin, self._max_bytes = self._parent, max_bytes_moved
-        self._by_chance = 0.0
 
     def incumbent(self) -> Incumbent:
         placement = self._codec.decode(*(array[0] for array in self._parent)).without_empty()
@@ -196,7 +215,6 @@ class _Climb:
             float(self._value(self._scores, everything)[0]),
             placement,
             int(self._scores.good.sum()) == self._num_served and not self._latency_counts,
-            self._by_chance if len(everything) > 1 else None,
         )
 
     def round(self, key: jax.Array) -> None:
@@ -210,29 +228,23 @@ class _Climb:
             loaded = bytes_loaded(self._space, self._origin, brood)
             alive = np.flatnonzero(np.asarray(loaded) <= self._max_bytes)
         order = np.asarray(jax.random.permutation(shuffle, len(self._requests)))
-        nothing = np.zeros((0, len(alive), self._requests.shape[1]), np.int64)
-        scores = Scores(np.zeros(nothing.shape[:2]), nothing)
-        for heat, keep in _heats(order):
-            if not len(alive):
-                return
-            new = self._evaluate(_take(brood, alive), heat)
+        proposing, deciding = np.split(order, [max(round(PROPOSING * len(order)), 1)])
+        scores = self._evaluate(_take(brood, alive), proposing)
+        gain = fair = self._gain(scores, proposing)
+        if len(deciding):
+            best = np.argsort(-gain, kind="stable")[:DECIDED]
+            alive = alive[best]
+            others = self._evaluate(_take(brood, alive), deciding)
             scores = Scores(
-                np.concatenate([scores.score, new.score]), np.concatenate([scores.good, new.good])
+                np.concatenate([scores.score[:, best], others.score]),
+                np.concatenate([scores.good[:, best], others.good]),
             )
-            gain = self._gain(scores, order[: len(scores.score)])
-            best = np.argsort(-gain, kind="stable")
-            best = best[(np.minimum(gain, self._gain(new, heat)) >= 0)[best]][:keep]
-            alive, scores = alive[best], _lanes(scores, best)
-        if not len(alive):
-            return
-        alive, scores = alive[:1], _lanes(scores, [0])
-        proposing, _ = next(_heats(order))
-        deciding = _workloads(scores, range(len(proposing), len(order)))
-        if len(deciding.score):
-            fair = self._gain(deciding, order[len(proposing) :])[0]
-            self._by_chance += self._gain(scores, order)[0] - fair
-        self._parent = _take(brood, alive)
-        self._scores = _workloads(scores, np.argsort(order))
+            gain, fair = self._gain(scores, order), self._gain(others, deciding)
+        able = np.flatnonzero((gain >= 0) & (fair >= 0))
+        if len(able):
+            best = able[[gain[able].argmax()]]
+            self._parent = _take(brood, alive[best])
+            self._scores = _workloads(_lanes(scores, best), np.argsort(order))
 
     def _gain(self, scores: Scores, workloads: Indices) -> NDArray[np.float64]:
         """By how much placements are better than where the climb stands, on these workloads."""
@@ -258,16 +270,6 @@ def _lanes(scores: Scores, lanes: Indices) -> Scores:
 
 def _workloads(scores: Scores, workloads: Indices) -> Scores:
     return Scores(scores.score[list(workloads)], scores.good[list(workloads)])
-
-
-def _heats(order: Indices) -> Iterator[tuple[Indices, int]]:
-    """The workloads that come next, and how many children are to go on."""
-    done = 0
-    for share, keep in (*RACE, (1.0, 1)):
-        until = max(round(share * len(order)), 1)
-        if until > done:
-            yield order[done:until], keep
-        done = max(until, done)
 
 
 def _requests(problem: Problem, workload: Workload) -> NDArray[np.int64]:
