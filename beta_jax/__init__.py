@@ -17,6 +17,8 @@ _EXPORTS = {
     "dispatch": ("Dispatch", "DispatchRule", "power_of_two"),
     "types": ("GB", "Cluster", "Model", "ParallelConfig", "Pool", "Rules", "Workload"),
     "profiles.prefill": ("PrefillTable", "load_prefill"),
+    "profiles.architectures": ("ARCHITECTURES", "Architecture"),
+    "profiles.measure": ("Measured", "MeasureError", "MeasureSettings", "measure_profile"),
     "profiles.profile": ("Profile", "ProfileError", "load_profile", "save_profile"),
     "placement.problem": ("Problem", "make_models"),
     "placement.placement": (
@@ -82,6 +84,12 @@ if TYPE_CHECKING:
     from beta_jax.placement.placement import Schedule as Schedule
     from beta_jax.placement.problem import Problem as Problem
     from beta_jax.placement.problem import make_models as make_models
+    from beta_jax.profiles.architectures import ARCHITECTURES as ARCHITECTURES
+    from beta_jax.profiles.architectures import Architecture as Architecture
+    from beta_jax.profiles.measure import Measured as Measured
+    from beta_jax.profiles.measure import MeasureError as MeasureError
+    from beta_jax.profiles.measure import MeasureSettings as MeasureSettings
+    from beta_jax.profiles.measure import measure_profile as measure_profile
     from beta_jax.profiles.prefill import PrefillTable as PrefillTable
     from beta_jax.profiles.prefill import load_prefill as load_prefill
     from beta_jax.profiles.profile import Profile as Profile

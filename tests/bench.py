@@ -10,13 +10,13 @@ import pytest
 
 from beta_jax.profiles import measure
 from beta_jax.profiles.architectures import Architecture
-from beta_jax.profiles.measure import Measured, Settings, measure_profile
+from beta_jax.profiles.measure import Measured, MeasureSettings, measure_profile
 from beta_jax.profiles.measure.model import Program, SplitModel
 
 COST_S = {"embedding": 0.5, "dense": 2.0, "experts": 5.0, "output": 3.0}
 """Of a part at batch size 1; at others it is as many times as much."""
 ACT_BYTES = 1000
-QUICK = Settings(warmup=1, repeats=3)
+QUICK = MeasureSettings(warmup=1, repeats=3)
 
 
 class Bench:

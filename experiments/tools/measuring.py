@@ -69,7 +69,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     with stopwatch.imports():
         from beta_jax.profiles import measure
         from experiments.engine.fingerprint import code
-    settings = measure.Settings(
+    settings = measure.MeasureSettings(
         dtype=config.dtype,
         attention=config.attention,
         memory_bytes=None if config.memory_gib is None else config.memory_gib * GB,

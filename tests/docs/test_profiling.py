@@ -36,7 +36,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_commands_and_the_script(elsewhere, monkeypatch, capsys):
+def test_the_commands_and_the_scripts(elsewhere, monkeypatch, capsys):
     """On devices that take as long as is said, with models of few layers."""
     bench = Bench()
     bench.cost_s = {part: cost_s / 1000 for part, cost_s in bench.cost_s.items()}
@@ -51,9 +51,11 @@ def test_the_commands_and_the_script(elsewhere, monkeypatch, capsys):
     assert profile.types == ("bert-1.3b", "moe-2.4b")
     assert load_profile("results/mine/profile.json").measured.sequence == {"mine": 1024}
     text = (documents.ROOT / PAGE).read_text()
-    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    measures, compares = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(measures, PAGE, "exec"), {})
+    assert load_profile("mine.json").configs("mine")[-1].pp == 4
     capsys.readouterr()
-    exec(compile(script, PAGE, "exec"), {})
+    exec(compile(compares, PAGE, "exec"), {})
     # Stages of 6.5 and 5 ms; a request every 10.64 ms, 1.637 times the longest.
     printed = capsys.readouterr().out
     assert printed.startswith("stages 11.5 ms, the longest 6.5 ms\n")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from beta_jax import GB, ParallelConfig, ProfileError, load_profile, save_profile
 from beta_jax.profiles.architectures import Architecture
-from beta_jax.profiles.measure import CUTS, Measured, MeasureError, Settings
+from beta_jax.profiles.measure import CUTS, Measured, MeasureError, MeasureSettings
 from beta_jax.profiles.measure.model import PARTS, Span, SplitModel
 
 import split_models
@@ -166,9 +166,9 @@ def test_killed_in_the_middle_it_goes_on_from_there(bench):
     "change",
     [
         {"shape": dataclasses.replace(MIXED, vocabulary=64)},
-        {"settings": Settings(warmup=1, repeats=4)},
-        {"settings": Settings(warmup=1, repeats=3, dtype="bfloat16")},
-        {"settings": Settings(warmup=1, repeats=3, memory_bytes=1e9)},
+        {"settings": MeasureSettings(warmup=1, repeats=4)},
+        {"settings": MeasureSettings(warmup=1, repeats=3, dtype="bfloat16")},
+        {"settings": MeasureSettings(warmup=1, repeats=3, memory_bytes=1e9)},
     ],
 )
 def test_what_was_measured_otherwise_is_not_believed(bench, change):
@@ -287,4 +287,4 @@ def test_shapes_that_devices_cannot_cut_are_told_by_name_and_field(bench, monkey
 )
 def test_nonsensical_settings_are_refused(options):
     with pytest.raises(MeasureError, match="must be"):
-        Settings(**options)
+        MeasureSettings(**options)

@@ -34,7 +34,7 @@ class MeasureError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class MeasureSettings:
     """How stages are measured.
 
     dtype: of weights and activations; None: bfloat16, on a CPU float32. attention: see
@@ -64,7 +64,7 @@ def measure_profile(
     ops: Sequence[int] = (1,),
     pps: Sequence[int] = (1,),
     batches: Sequence[int] = (1,),
-    settings: Settings = Settings(),
+    settings: MeasureSettings = MeasureSettings(),
     known: Mapping[str, Row] | None = None,
     keep: Callable[[str, Row], None] = lambda key, row: None,
     clock: Callable[[], float] = time.perf_counter,
@@ -182,7 +182,7 @@ class _Bench:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: MeasureSettings,
         known: Mapping[str, Row],
         keep: Callable[[str, Row], None],
         clock: Callable[[], float],
