@@ -27,6 +27,7 @@ from beta_jax.simulator.kernels.choose import (
     MAX_LANES,
     RUN,
     choose_kernel,
+    ran,
     run_block,
     simulate_block,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "num_hosts_padded",
     "pack_block",
     "padded_size",
+    "ran",
     "request_overhead_ticks",
     "require_room",
     "run_block",

@@ -10,24 +10,15 @@ import jax
 import numpy as np
 
 from beta_jax.simulator.kernels import gpu
-from beta_jax.simulator.kernels.choose import simulate_launch
-from beta_jax.simulator.kernels.unrolled import PART, Written
+from beta_jax.simulator.kernels.choose import run_launch
+from beta_jax.simulator.kernels.unrolled import PART
 from beta_jax.simulator.lanes import Lane, padded_size
-from beta_jax.simulator.layout import Block, BlockShape, Kernel, Launch
+from beta_jax.simulator.layout import Block, BlockShape, Kernel, Launch, PackedLaunch
 from beta_jax.simulator.packing import pack_block
 from beta_jax.types import Workload
 
 LAUNCH_BYTES = 2**30
 """Arrays of a launch are kept under this size, by making several of it."""
-
-
-class PackedLaunch(NamedTuple):
-    """A launch, and what its program is compiled for besides the shape; see `gpu.run`."""
-
-    shape: BlockShape
-    launch: Launch
-    longest: int
-    num_rows: int
 
 
 class _Own(NamedTuple):
@@ -94,17 +85,6 @@ def _own(lanes: Sequence[Lane], members: list[int]) -> _Own:
 def pack_launch(blocks: Sequence[Sequence[Lane]], *, keep_requests: bool) -> PackedLaunch:
     """One launch of blocks that come out in one shape, in this order."""
     return _stack([_own(block, []) for block in blocks], keep_requests)
-
-
-def run_launch(packed: PackedLaunch, device: jax.Device) -> Written:
-    """Simulate a launch on a device, on a CPU by interpreting it. Does not wait for the end."""
-    return simulate_launch(
-        packed.shape,
-        jax.device_put(packed.launch, device),
-        longest=packed.longest,
-        num_rows=packed.num_rows,
-        interpret=device.platform == "cpu",
-    )
 
 
 def _stack(some: Sequence[_Own], keep_requests: bool) -> PackedLaunch:

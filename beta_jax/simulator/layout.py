@@ -107,6 +107,17 @@ class Launch(NamedTuple):
     work: Array | None = None  # int32 [request] `Workload.work`, if requests have their own
 
 
+class PackedLaunch(NamedTuple):
+    """A launch, and what its program is compiled for besides the shapes of its arrays."""
+
+    shape: BlockShape
+    launch: Launch
+    longest: int
+    """At least the requests of any block."""
+    num_rows: int
+    """Rows of what happened to each request, as `Launch.row` says; 0 where only counts are kept."""
+
+
 class Counts(NamedTuple):
     """What a block tallies; int64 unless said otherwise."""
 

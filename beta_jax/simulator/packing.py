@@ -13,6 +13,7 @@ from beta_jax.placement.problem import Problem
 from beta_jax.simulator.batch_packing import pack_batches
 from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.choose import LANES, MAX_LANES, RUN, choose_kernel
+from beta_jax.simulator.kernels.gpu import MAX_CONFIGS
 from beta_jax.simulator.lanes import (
     Lane,
     SimulationError,
@@ -61,8 +62,10 @@ def group_lanes(
         size = groups, clocks, len(first.workload), can_launch
         if (kernel or choose_kernel(rules, len(members), *size)) is Kernel.GPU:
             members.sort(key=lambda i: sorted({*lanes[i].configs}))  # few of them in a block
-            blocks += [(Kernel.GPU, some) for some in _cut(members, LANES[Kernel.GPU])]
-            continue
+            cut = _cut(members, LANES[Kernel.GPU])
+            fit = [len({c for i in some for c in lanes[i].configs}) <= MAX_CONFIGS for some in cut]
+            blocks += [(Kernel.GPU, some) for some, few in zip(cut, fit, strict=True) if few]
+            members = [i for some, few in zip(cut, fit, strict=True) if not few for i in some]
         for block in _cut(members, most):
             chosen = kernel or choose_kernel(rules, len(block), *size[:-1])
             blocks += [(chosen, some) for some in _cut(block, LANES[chosen])]

@@ -101,6 +101,7 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
     import jax
 
     from beta_jax.simulator import SIMULATOR_VERSION
+    from beta_jax.simulator.engine import ran
     from beta_jax.traces import fingerprint
 
     leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
@@ -122,6 +123,7 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
         "git_revision": _git_revision(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
+        "kernels": ran(),
     }
 
 

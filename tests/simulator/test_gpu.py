@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -16,7 +20,8 @@ from beta_jax.dispatch import RULES
 from beta_jax.simulator.engine import Kernel, join_requests, make_simulations, simulate_lanes
 from beta_jax.simulator.kernels import gpu
 from beta_jax.simulator.kernels.choose import simulate_launch
-from beta_jax.simulator.launches import PackedLaunch, pack_launch
+from beta_jax.simulator.launches import pack_launch
+from beta_jax.simulator.layout import PackedLaunch
 
 import documents
 from instances import CONFIGS, instances, mixed_problem, worked
@@ -74,3 +79,66 @@ def test_lowers_for_a_gpu_without_one(dispatch: str | DispatchRule):
         assert packed.shape.num_clocks == (4 if 1 in models else 1)
         assert (packed.shape.config_bits > 0) == (one in configs and four in configs)
         assert lowered_for_cuda(packed).count("stablehlo.custom_call") == 1
+
+
+PRETENDED = """
+import contextlib, json, sys
+import jax, numpy as np
+import beta_jax
+from beta_jax import Group, ParallelConfig, Placement
+from beta_jax.simulator import engine, launches
+from beta_jax.simulator.kernels import choose, gpu
+from instances import mixed_problem
+
+def run(problems, outputs):
+    return beta_jax.simulate(problems, placements, workloads, outputs=outputs)
+
+problem = mixed_problem()
+ruled = [beta_jax.Rules(dispatch) for dispatch in ("earliest_free", "shortest_queue")]
+problems = [beta_jax.Problem(problem.models, problem.cluster, problem.profile, r) for r in ruled]
+problems = problems[:1] * 9 + problems[1:]
+groups = [Group(ParallelConfig(1, 1), models) for models in ((0, 1), (2, 3), (), (1, 4, 5))]
+placements = [Placement(groups[i % 2 : 2 + i % 3]) for i in range(10)]
+workloads = beta_jax.synthesize_many(problem.models, seeds=range(10), duration_s=20)
+on_cpu = [run(problems, outputs) for outputs in ("tally", "requests")]
+assert all(one["device"] == "cpu" for one in engine.ran()), engine.ran()
+
+launched = []
+simulate = choose.simulate_launch
+def watched(*args, **kwargs):
+    written = simulate(*args, **kwargs)
+    launched.append(written.good.devices().pop().id)
+    return written
+choose.simulate_launch = watched
+gpu.devices = jax.local_devices
+choose.LAUNCH_LANES_PER_CORE = 0
+for launches.LAUNCH_BYTES in (2**30, 1):
+    tally, outcomes = run(problems, "tally"), run(problems, "requests")
+    for name in vars(tally):
+        np.testing.assert_array_equal(getattr(tally, name), getattr(on_cpu[0], name))
+    for a, b in zip(outcomes, on_cpu[1], strict=True):
+        for name in ("finish", "good", "group"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+print(json.dumps([launched, engine.ran()]))
+"""
+
+
+def test_launches_on_two_devices_that_pass_for_gpus():
+    """Nine lanes of nine workloads go there, as two launches or, where memory is short, as nine.
+    The one whose rule has queues stays on the CPU. All bits are the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRETENDED],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    launched, ran = json.loads(done.stdout)
+    nine = [i % 2 for i in range(9)]
+    assert launched == [0, 1] * 2 + nine * 2
+    assert {"kernel": "gpu", "device": "cpu"} in ran
+    assert {"kernel": "single", "device": "cpu"} in ran

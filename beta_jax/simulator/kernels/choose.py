@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from typing import Any
@@ -12,7 +11,8 @@ import jax
 from beta_jax import backend
 from beta_jax.simulator.kernels import batching, gpu, lockstep, single
 from beta_jax.simulator.kernels.batching import BatchBlock
-from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, Requests
+from beta_jax.simulator.kernels.unrolled import Written
+from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, PackedLaunch, Requests
 from beta_jax.types import Rules
 
 RUN: dict[Kernel, Any] = {
@@ -70,11 +70,32 @@ def run_block(
     shape: BlockShape, block: Block | BatchBlock, *, keep_requests: bool = False
 ) -> tuple[Counts, Requests | None]:
     """Simulate the lanes of a block (under jit; `shape` and `keep_requests` are static)."""
+    _ran.add((shape.kernel.value, "cpu"))  # under jit, the first time: and that is all it is for
     return RUN[shape.kernel](shape, block, keep_requests)
 
 
 simulate_block = jax.jit(run_block, static_argnums=0, static_argnames="keep_requests")
 
-simulate_launch = functools.partial(
-    jax.jit, static_argnums=0, static_argnames=("longest", "num_rows", "interpret")
-)(gpu.run)
+simulate_launch = jax.jit(
+    gpu.run, static_argnums=0, static_argnames=("longest", "num_rows", "interpret")
+)
+
+
+def run_launch(packed: PackedLaunch, device: jax.Device) -> Written:
+    """Simulate a launch on a device, on a CPU by interpreting it. Does not wait for the end."""
+    _ran.add((Kernel.GPU.value, device.device_kind))
+    return simulate_launch(
+        packed.shape,
+        jax.device_put(packed.launch, device),
+        longest=packed.longest,
+        num_rows=packed.num_rows,
+        interpret=device.platform == "cpu",
+    )
+
+
+_ran: set[tuple[str, str]] = set()
+
+
+def ran() -> list[dict[str, str]]:
+    """Which kernels simulated something in this process, and on what kind of device."""
+    return [{"kernel": kernel, "device": device} for kernel, device in sorted(_ran)]
