@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -43,7 +44,7 @@ class Lane:
         """The number of groups, padded."""
         return padded_size(len(self.configs), 4)
 
-    @property
+    @functools.cached_property
     def num_clocks(self) -> int:
         """Clocks per group: its stages, or 1 where that is exact.
 
