@@ -47,7 +47,7 @@ class Architecture:
     vocabulary: Annotated[int, "tokens known"]
     experts: Annotated[int, "experts of a mixture; 0: none"] = 0
     experts_per_token: Annotated[int, "experts that each token is sent to"] = 2
-    expert_every: Annotated[int, "every so many blocks, one with experts; the others are dense"] = 1
+    expert_every: Annotated[int, "of every so many blocks the first has experts"] = 1
     qkv_bias: Annotated[bool, "llama blocks: queries, keys and values have a bias"] = False
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Architecture:
         """What layer `layer` is made of, 0 to `layers`, the last being the output embedding."""
         if layer == self.layers:
             return ("output",)
-        mixed = self.experts > 0 and (layer + 1) % self.expert_every == 0
+        mixed = self.experts > 0 and layer % self.expert_every == 0
         block: Part = "experts" if mixed else "dense"
         return ("embedding", block) if layer == 0 else (block,)
 
@@ -179,16 +179,18 @@ def _decoder(hidden: int, layers: int, heads: int, kv_heads: int, **others: Any)
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    # Beta, OSDI 2023, table 1. The hidden size of moe-5.3b is not published; its weights (10.04
-    # GiB) imply 1114, and this is the nearest that 16 heads divide (1.1 % heavier).
+    # Beta, OSDI 2023, table 1. The hidden size of moe-5.3b is not published; the weights that its
+    # first, middle and last stages were measured to have imply 1536, and half as many experts as
+    # were said.
     "bert-1.3b": _bert(2048, 24, 32),
     "bert-2.6b": _bert(2560, 32, 32),
     "bert-6.7b": _bert(4096, 32, 32),
     "bert-15b": _bert(5120, 48, 40),
+    "bert-15.4b": _bert(5120, 48, 40),  # the same, as a measured profile calls it
     "bert-103.5b": _bert(8192, 128, 64, sequence=1024),
     "moe-1.3b": _moe(768, 16),
     "moe-2.4b": _moe(1024, 16),
-    "moe-5.3b": _moe(1120, 32),
+    "moe-5.3b": _moe(1536, 16),
     "moe-7.1b": _moe(1280, 32),
     # Decoders, as their publishers describe them.
     "llama-3.1-8b": _decoder(4096, 32, 32, 8, feed_forward=14336, vocabulary=128256),

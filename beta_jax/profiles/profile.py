@@ -278,7 +278,7 @@ def load_profile(source: str | os.PathLike[str]) -> Profile:
         if path.suffix in (".pkl", ".pickle"):
             document = profile_import.read_pickle(path)
         else:
-            document = _parse(path.read_bytes())
+            document = read_json(path.read_bytes())
         if isinstance(document, list):
             document = profile_import.from_rows(document)
         elif isinstance(document, dict) and "schema" in document:
@@ -319,7 +319,9 @@ def _shipped(name: str) -> Path | None:
     return known[name]
 
 
-def _parse(text: bytes) -> Any:
+def read_json(text: bytes) -> Any:
+    """The content of a JSON file; raises ProfileError if it is none, or has a key twice."""
+
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         if twice := {key for key in keys if keys.count(key) > 1}:
