@@ -1,4 +1,4 @@
-"""Puts the shipped profiles into the package that is built; all else is in pyproject.toml."""
+"""Puts the shipped profiles and cost models into the package that is built; all else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -13,10 +13,11 @@ class WithProfiles(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            into = Path(self.build_lib, "beta_jax", "profiles", "shipped")
-            into.mkdir(parents=True, exist_ok=True)
-            for file in Path("data", "profiles").glob("*.json"):
-                shutil.copy(file, into)
+            for kind in ("profiles", "cost_models"):
+                into = Path(self.build_lib, "beta_jax", "profiles", "shipped", kind)
+                into.mkdir(parents=True, exist_ok=True)
+                for file in Path("data", kind).glob("*.json"):
+                    shutil.copy(file, into)
 
 
 setup(cmdclass={"build_py": WithProfiles})

@@ -56,7 +56,8 @@ LEAST_NOISE = 0.005
 CONTRADICTS = (4.0, 0.15)
 """A row contradicts the others from so many standard deviations on, and this relative error."""
 BELIEVED = 0.7
-"""A number is as assumed if its standard error is more than this share of the assumed spread."""
+"""A number is as assumed if its standard error is more than this share of the assumed spread (of an
+operator degree: from the degree before)."""
 
 
 PER_STAGE = frozenset({"work", "launches", "reduced", "handed", "replicated", "is_stage"})
@@ -252,7 +253,7 @@ def calibrate(
             float(f"{np.exp(log):.6g}"), float(f"{error:.3g}"), bool(error < BELIEVED * spread)
         )
         for name, log, error, spread in zip(
-            numbers, logs, np.sqrt(np.diag(inverse)), _spreads(whiten), strict=True
+            numbers, logs, np.sqrt(np.diag(inverse)), 1 / np.diag(whiten), strict=True
         )
     }
     model = dataclasses.replace(model, numbers=estimates)
@@ -333,11 +334,6 @@ def _whiten(spreads: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.fl
     for before, at in itertools.pairwise(steps):
         matrix[at, [before, at]] = -1 / NEXT_REDUCE, 1 / NEXT_REDUCE
     return matrix
-
-
-def _spreads(whiten: NDArray[np.float64]) -> Any:
-    """Of all numbers, as assumed, whatever the others are."""
-    return np.sqrt(np.diag(np.linalg.inv(whiten.T @ whiten)))
 
 
 def _padded(problem: _Problem) -> _Problem:

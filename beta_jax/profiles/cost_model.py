@@ -47,6 +47,7 @@ from beta_jax.profiles.profile import (
     ProfileError,
     read_json,
     save_profile,
+    shipped,
 )
 from beta_jax.profiles.stages import Cut, balanced_cut, even_cut
 from beta_jax.types import GB, ParallelConfig
@@ -261,9 +262,13 @@ class CostModel:
     def piece_latency_s(self, type: str) -> NDArray[np.float64]:
         """Seconds of each piece for one request on one device, float64 [piece]."""
         each = (1,) * len(pieces(self.architecture(type)))
-        case = Case(type, ParallelConfig(1, 1), 1)
-        cases = self._arrays([case], [each])
+        cases = self._arrays([Case(type, ParallelConfig(1, len(each)), 1)], [each])
         return latency_s(np, self.logs, cases._replace(handed=np.zeros_like(cases.handed)))[0]
+
+    def cut_latency_s(self, type: str, cut: Cut) -> NDArray[np.float64]:
+        """Seconds of each stage of a pipeline of single devices that is cut so, float64 [stage]."""
+        case = Case(type, ParallelConfig(1, len(cut)), 1)
+        return latency_s(np, self.logs, self._arrays([case], [cut]))[0]
 
     def stage_weight_bytes(self, type: str, config: ParallelConfig) -> NDArray[np.float64]:
         """Bytes of weights on the fullest device of each stage, float64 [stage]."""
@@ -315,9 +320,7 @@ class CostModel:
                 "launches": features[:, LAUNCHES],
                 "reduced": ring * BYTES_PER_VALUE * features[:, REDUCED],
                 "handed": np.r_[np.full(len(cut) - 1, handed), 0.0],
-                "replicated": self._replicated(type, config, whole)
-                if len(cut) == config.pp
-                else np.zeros(len(cut)),
+                "replicated": self._replicated(type, config, whole),
                 "is_stage": np.ones(len(cut)),
             }
             for name, values in row.items():
@@ -406,16 +409,7 @@ def load_cost_model(source: str | Path) -> CostModel:
 
     Raises ProfileError naming the file and what is wrong; OSError if it cannot be read.
     """
-    folder = Path(__file__).parents[2] / "data" / "cost_models"
-    path = Path(source)
-    if path.name == str(source) and not path.suffix and not path.exists():
-        known = sorted(file.stem for file in folder.glob("*.json"))
-        if path.name not in known:
-            raise ProfileError(
-                f"there is no file {path.name!r}, and no cost model of that name is shipped; "
-                f"shipped: {', '.join(known) or 'none'}"
-            )
-        path = folder / f"{path.name}.json"
+    path = shipped(str(source), "cost_models") or Path(source)
     try:
         document = read_json(path.read_bytes())
         if (document["format"], document["version"]) != (MODEL_FORMAT, MODEL_VERSION):

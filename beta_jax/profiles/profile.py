@@ -273,7 +273,7 @@ def load_profile(source: str | os.PathLike[str]) -> Profile:
     naming the file, the model type, the configuration and the field at fault, or the names that
     there are; OSError if the file cannot be read.
     """
-    path = _shipped(os.fspath(source)) or Path(source)
+    path = shipped(os.fspath(source)) or Path(source)
     try:
         if path.suffix in (".pkl", ".pickle"):
             document = profile_import.read_pickle(path)
@@ -303,17 +303,21 @@ def save_profile(path: str | os.PathLike[str], profile: Profile) -> None:
     temporary.replace(path)
 
 
-def _shipped(name: str) -> Path | None:
-    """The file of a shipped profile; None for what is not a name but a path."""
+def shipped(name: str, kind: str = "profiles") -> Path | None:
+    """The file of a shipped profile (or of `cost_models`); None for what is no name but a path.
+
+    Raises ProfileError for a name that is not shipped, with those that are.
+    """
     if Path(name).name != name or Path(name).suffix or Path(name).exists():
         return None
     # Of an installed package, or of a checkout.
-    folder, checkout = Path(__file__).parent / "shipped", Path(__file__).parents[2]
-    files = (folder if folder.is_dir() else checkout / "data" / "profiles").glob("*.json")
+    folder, checkout = Path(__file__).parent / "shipped", Path(__file__).parents[2] / "data"
+    files = ((folder if folder.is_dir() else checkout) / kind).glob("*.json")
     known = {file.stem: file for file in sorted(files)}
     if name not in known:
+        what = kind.replace("_", " ").removesuffix("s")
         raise ProfileError(
-            f"there is no file {name!r}, and no profile of that name is shipped; "
+            f"there is no file {name!r}, and no {what} of that name is shipped; "
             f"shipped: {', '.join(known)}"
         )
     return known[name]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beta_jax.profiles import cost_model, stages
+from beta_jax.profiles.cost_model import CostModel, even_pieces, load_cost_model
 from beta_jax.profiles.profile import Profile, load_profile
+from beta_jax.profiles.stages import balanced_cut
 from beta_jax.types import GB, ParallelConfig
 from experiments.engine.files import input_path
 from experiments.paper.sec3.config import Config
@@ -20,15 +21,14 @@ PARTITIONED = ("bert-1.3b", "bert-2.6b")
 PIPELINE, OPERATOR, REPLICATION = "inter-operator", "intra-operator", "replication"
 
 
-def decomposition(config: Config) -> list[Row]:
+def decomposition(profile: Profile, kind: str) -> list[Row]:
     """Figure 8: a row per way to split a model, number of devices, and part of the latency.
 
     Device time of one request: a pipeline's stages as if all took as long as the longest.
     """
-    profile, kind = load_profile(input_path(config.profile)), config.model_type
     alone_s = profile.single_device_latency_s(kind)
     rows = []
-    for devices in DEVICES:
+    for devices in _devices(profile, kind):
         pipeline_s = _stages(profile, kind, ParallelConfig(1, devices))
         operator_s = sum(_stages(profile, kind, ParallelConfig(devices, 1)))
         parts = {
@@ -56,38 +56,37 @@ def _pipeline_parts(stages_s: Sequence[float], alone_s: float) -> dict[str, floa
     }
 
 
-def partition(_: Config) -> list[Row]:
-    """The same parts of a pipeline for an even and a balanced cut of the layers into stages.
+def partition(model: CostModel, kinds: Sequence[str]) -> list[Row]:
+    """The same parts of a pipeline for an even and a balanced cut of the model into stages.
 
-    Layers take the time that the cost model gives them, not the profile, which knows stages only.
-    An even cut has equally many layers in each stage, and the output embedding in the last one.
+    Pieces of a model take the time that the cost model gives them; a profile knows stages only. An
+    even cut has equally many layers in each stage, and the embeddings in the first and last one.
     """
     rows = []
-    for kind in PARTITIONED:
-        layers_s = cost_model.layer_latency_s(kind)
+    for kind in kinds:
+        shape, pieces_s = model.architecture(kind), model.piece_latency_s(kind)
         for devices in DEVICES:
-            *others, last = stages.even_cut(len(layers_s) - 1, devices)
+            if devices > shape.layers:
+                continue
             cuts = {
-                "even": (*others, last + 1),
-                "balanced": stages.balanced_cut(layers_s, devices),
+                "even": even_pieces(shape, devices),
+                "balanced": balanced_cut(pieces_s, devices),
             }
             for name, cut in cuts.items():
-                stages_s = stages.stage_sums(layers_s, cut)
-                handed_over_s = [s + cost_model.HANDOVER_S for s in stages_s[:-1]] + stages_s[-1:]
+                stages_s = model.cut_latency_s(kind, cut).tolist()
                 known = {"model_type": kind, "cut": name, "devices": devices}
-                layers = "-".join(map(str, cut))
+                pieces = "-".join(map(str, cut))
                 rows += [
-                    known | {"layers": layers, "part": part, "seconds": s}
-                    for part, s in _pipeline_parts(handed_over_s, sum(stages_s)).items()
+                    known | {"pieces": pieces, "part": part, "seconds": s}
+                    for part, s in _pipeline_parts(stages_s, float(pieces_s.sum())).items()
                 ]
     return rows
 
 
-def scaling(config: Config) -> list[Row]:
+def scaling(profile: Profile, kind: str) -> list[Row]:
     """Figure 9: latency, highest throughput and memory of all devices' weights, per strategy."""
-    profile, kind = load_profile(input_path(config.profile)), config.model_type
     rows = []
-    for devices in DEVICES:
+    for devices in _devices(profile, kind):
         for strategy, split, copies in (
             (PIPELINE, ParallelConfig(1, devices), 1),
             (OPERATOR, ParallelConfig(devices, 1), 1),
@@ -101,6 +100,12 @@ def scaling(config: Config) -> list[Row]:
                 | {"weights_gib": float(weights) / GB}
             )
     return rows
+
+
+def _devices(profile: Profile, kind: str) -> list[int]:
+    """Numbers of devices for which the profile has both ways to split the model."""
+    has = {(config.op, config.pp) for config in profile.configs(kind)}
+    return [n for n in DEVICES if {(1, n), (n, 1), (1, 1)} <= has]
 
 
 def _stages(profile: Profile, kind: str, config: ParallelConfig) -> list[float]:
@@ -120,8 +125,12 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return list(lines.values())
 
 
+def _profile(config: Config) -> Profile:
+    return load_profile(input_path(config.profile))
+
+
 TABLES: dict[str, Callable[[Config], list[Row]]] = {
-    "decomposition": decomposition,
-    "partition": partition,
-    "scaling": scaling,
+    "decomposition": lambda config: decomposition(_profile(config), config.model_type),
+    "partition": lambda _: partition(load_cost_model("v100"), PARTITIONED),
+    "scaling": lambda config: scaling(_profile(config), config.model_type),
 }

@@ -1,0 +1,328 @@
+"""Fits the cost model to measured rows, and predicts every configuration and batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+
+from beta_jax.profiles.architectures import Architecture
+from beta_jax.profiles.cost_model import (
+    BATCHES,
+    CHIP,
+    OPS,
+    PPS,
+    Case,
+    CostModel,
+    load_cost_model,
+    number_prior,
+)
+from beta_jax.profiles.profile import load_profile, save_profile
+from beta_jax.types import GB, ParallelConfig
+from experiments.engine import files
+from experiments.engine.timing import Stopwatch
+from experiments.experiment import Task
+from experiments.paper.sec3 import costs
+from experiments.paper.sec3 import figures as sec3_figures
+from experiments.report import figures, tables
+from experiments.report.tables import Columns, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from beta_jax.profiles.calibration import Calibration, Fitted, Prediction
+
+MODEL, PROFILE = "cost_model.json", "profile.json"
+ROWS: Columns = {
+    **{"type": str, "op": int, "pp": int, "batch": int},
+    **{"latency_s": float, "longest_stage_s": float, "fullest_device_gib": float},
+    **{"model_latency_s": float, "model_longest_stage_s": float},
+    **{"model_fullest_device_gib": float, "contradicts": tables.truth},
+}
+FIGURES = {
+    "decomposition": ("overhead_decomposition_pp", "overhead_decomposition_op"),
+    "partition": ("overhead_decomposition_pp_compare",),
+    "scaling": tuple(f"model_parallel_{name}" for name in ("latency", "throughput", "memory")),
+}
+"""Tables of one model type, and what is drawn of them."""
+STEMS = ("measured_against_model", *(stem for stems in FIGURES.values() for stem in stems))
+FILES = (
+    *(MODEL, PROFILE, "errors.csv", "rows.csv", "numbers.csv", "predictions.csv"),
+    *(f"{name}.csv" for name in FIGURES),
+    *(f"{stem}.{kind}" for stem in STEMS for kind in figures.KINDS),
+)
+
+
+OWN = Architecture(sequence=128, hidden=128, layers=4, heads=4, vocabulary=1024)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The rows, what is known besides, and what is to be predicted."""
+
+    rows: Annotated[str, "measured profile; `--config profile` makes one"]
+    device_gib: Annotated[float, "memory of a device: what does not fit is not predicted, GiB"]
+    sequence: Annotated[
+        int | None, "tokens of a request in the rows; none: as each type's shape says"
+    ] = None
+    own_type: Annotated[str | None, "type of your own, whose shape is `architecture`"] = None
+    architecture: Architecture = OWN
+    others: Annotated[tuple[str, ...], "types to predict besides the measured ones"] = ()
+    known: Annotated[
+        tuple[str, ...], "latencies that are known of pipelines besides: TYPE:STAGES:SECONDS"
+    ] = ()
+    launches_from: Annotated[
+        str | None,
+        "rows of batch size 1 do not tell how batches grow; a cost model that does: rtx3090",
+    ] = None
+    ops: Annotated[tuple[int, ...], "operator-parallel degrees to predict"] = OPS
+    pps: Annotated[tuple[int, ...], "numbers of stages to predict"] = PPS
+    batches: Annotated[tuple[int, ...], "batch sizes to predict, 1 among them"] = BATCHES
+    model_type: Annotated[str | None, "type in the figures; none: the first measured one"] = None
+
+    def __post_init__(self) -> None:
+        if not self.device_gib > 0:
+            raise ValueError(f"device_gib must be > 0, got {self.device_gib:g}")
+        if 1 not in self.batches or min(self.batches) < 1:
+            raise ValueError(f"batches must be >= 1 and have 1, got {self.batches}")
+        if min((*self.ops, *self.pps), default=0) < 1:
+            raise ValueError(f"ops and pps must be >= 1, got {self.ops} and {self.pps}")
+
+
+def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
+    """Fit, print the errors and the numbers, and write all tables, the model and a profile."""
+    path = files.input_path(config.rows)
+    if not path.exists():
+        raise ValueError(
+            f"rows: there is no {config.rows}; `run.py --config profile` measures a profile, or "
+            "give one: --config.rows=FILE"
+        )
+    measured = load_profile(path)
+    with stopwatch.imports():
+        from beta_jax.profiles import calibration
+    with stopwatch.part("fit"):
+        fitted = calibration.calibrate(
+            measured,
+            device_gib=config.device_gib,
+            others=config.others,
+            known_s=dict(map(_known, config.known)),
+            shapes={} if config.own_type is None else {config.own_type: config.architecture},
+            sequence=config.sequence,
+            note=f"A cost model fitted to {path.name} made this; not measured.",
+            launches_from=None
+            if config.launches_from is None
+            else load_cost_model(config.launches_from),
+        )
+    model = fitted.model
+    kind = config.model_type or measured.types[0]
+    if kind not in model.types:
+        raise ValueError(f"model_type: {kind!r} is not among {', '.join(model.types)}")
+    compared = fitted.compare()
+    with stopwatch.part("predict"):
+        profile = model.profile(model.types, config.ops, config.pps, config.batches)
+        predicted = [*map(_prediction, fitted.predict(profile))]
+    files.write(directory / MODEL, model.to_json())
+    save_profile(directory / PROFILE, profile)
+    made = {
+        "rows": [_compared(each, model) for each in compared],
+        "errors": errors(compared),
+        "numbers": numbers(model),
+        "predictions": predicted,
+        "decomposition": costs.decomposition(profile, kind),
+        "partition": costs.partition(model, [kind]),
+        "scaling": costs.scaling(profile, kind),
+    }
+    for name, rows in made.items():
+        files.write(directory / f"{name}.csv", tables.to_csv(rows))
+    report(made, fitted, compared)
+    print(f"{directory / PROFILE} is for --config.profile=")
+
+
+def report(made: Mapping[str, list[Row]], fitted: Calibration, compared: Sequence[Fitted]) -> None:
+    """Print the errors, the numbers, what contradicts, and what is extrapolated."""
+    noise = " and ".join(f"{100 * each:.1f} %" for each in fitted.noise)
+    print(f"Model over measured, less 1 (%)\n{tables.to_text(made['errors'])}\n")
+    print(f"Standard deviation of a row at op 1 and above: {noise}\n")
+    for each in compared:
+        if each.contradicts:
+            case = each.row.case
+            print(
+                f"contradicts the rest: {case.type} {case.config}, batch {case.batch}: the model "
+                f"has {100 * each.latency_error:+.0f} % of its latency, "
+                f"{100 * each.longest_error:+.0f} % of its longest stage"
+            )
+    print(f"\n{tables.to_text(made['numbers'])}\n")
+    beyond = [row for row in made["predictions"] if row["extrapolates"]]
+    inside = [row for row in made["predictions"] if not row["extrapolates"]]
+    for name, rows in (("within what was measured", inside), ("extrapolated", beyond)):
+        if rows:
+            spread = np.median([row["standard_error_percent"] for row in rows])
+            print(
+                f"{len(rows)} predictions {name}, with a standard error of {spread:.1f} % (median)"
+            )
+
+
+def errors(compared: Sequence[Fitted]) -> list[Row]:
+    """Median and 90th percentile of the size of the errors, a line per type and one for all."""
+    groups: dict[str, list[Fitted]] = {}
+    for each in compared:
+        groups.setdefault(each.row.case.type, []).append(each)
+    groups["all"] = [*compared]
+    groups["all, op 1"] = [each for each in compared if each.row.case.config.op == 1]
+    return [
+        {"type": name, "rows": len(own)}
+        | {
+            f"{label}_{statistic}": 100 * float(np.quantile([abs(getattr(e, of)) for e in own], at))
+            for label, of in (
+                ("latency", "latency_error"),
+                ("longest_stage", "longest_error"),
+                ("fullest_device", "weight_error"),
+            )
+            for statistic, at in (("median", 0.5), ("p90", 0.9))
+        }
+        for name, own in groups.items()
+        if own
+    ]
+
+
+def numbers(model: CostModel) -> list[Row]:
+    """What was fitted, with its standard error."""
+    rows = []
+    for name, estimate in model.numbers.items():
+        kind, _, of = name.partition(".")
+        architecture = None if kind in CHIP or kind == "reduce_byte_s" else model.architecture(of)
+        rows.append(
+            {
+                "number": name,
+                "value": estimate.value,
+                "error_percent": 100 * estimate.error,
+                "from": "rows" if estimate.measured else "assumed",
+                "meaning": number_prior(name, architecture).meaning,
+            }
+        )
+    return rows
+
+
+def _case(case: Case) -> Row:
+    return {"type": case.type, "op": case.config.op, "pp": case.config.pp, "batch": case.batch}
+
+
+def _compared(each: Fitted, model: CostModel) -> Row:
+    stages_s = model.stage_latency_s(*each.row.case)
+    weights = model.stage_weight_bytes(each.row.case.type, each.row.case.config)
+    return _case(each.row.case) | {
+        "latency_s": float(each.row.stages_s.sum()),
+        "longest_stage_s": float(each.row.stages_s.max()),
+        "fullest_device_gib": float(each.row.weight_bytes.max()) / GB,
+        "model_latency_s": float(stages_s.sum()),
+        "model_longest_stage_s": float(stages_s.max()),
+        "model_fullest_device_gib": float(weights.max()) / GB,
+        "contradicts": each.contradicts,
+    }
+
+
+def _prediction(of: Prediction) -> Row:
+    return _case(of.case) | {
+        "latency_s": of.latency_s,
+        "longest_stage_s": of.longest_stage_s,
+        "fullest_device_gib": of.fullest_device_bytes / GB,
+        "standard_error_percent": 100 * of.error,
+        "measured": of.measured,
+        "extrapolates": ", ".join(of.beyond),
+    }
+
+
+def _known(text: str) -> tuple[Case, float]:
+    """A latency that is known of a pipeline."""
+    try:
+        type, stages, seconds = text.rsplit(":", 2)
+        case, value = Case(type, ParallelConfig(1, int(stages)), 1), float(seconds)
+        if not 0 < value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"known: expected TYPE:STAGES:SECONDS such as bert-103.5b:16:4.6, got {text!r}"
+        ) from None
+    return case, value
+
+
+def draw(directory: Path) -> list[Path]:
+    rows = tables.read_csv(directory / "rows.csv", ROWS)
+    drawn = {STEMS[0]: comparison(rows)}
+    for drawing in sec3_figures.DRAWINGS:
+        for name, stems in FIGURES.items():
+            if [*drawing.tables] == [name] and _has_rows(path := directory / f"{name}.csv"):
+                found = drawing.draw(tables.read_csv(path, drawing.tables[name]))
+                drawn |= dict(zip(stems, found.values(), strict=True))
+    return [
+        path for stem, figure in drawn.items() for path in figures.save(figure, directory / stem)
+    ]
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether a table has rows: a type that fits no single device has no decomposition."""
+    return len(path.read_text().splitlines()) > 1
+
+
+def comparison(rows: Sequence[Row]) -> Figure:
+    """Model against measured: latency, longest stage, weights of the fullest device."""
+    with figures.style():
+        figure = figures.new_figure(9.6, 3.5)
+        colours = figures.colours_of(list(dict.fromkeys(row["type"] for row in rows)))
+        panels = {
+            "Latency (s)": "latency_s",
+            "Longest stage (s)": "longest_stage_s",
+            "Weights of the fullest device (GiB)": "fullest_device_gib",
+        }
+        for axes, (label, column) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            _panel(axes, rows, column, colours)
+            axes.set(title=label, xlabel="Measured")
+        figure.axes[0].set_ylabel("Cost model")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=min(len(labels), 7), frameon=False
+        )
+        notes = ["line: as measured; grey: within 15 %", "filled: one device per stage"]
+        if any(row["contradicts"] for row in rows):
+            notes.append("circled: rows that contradict the rest")
+        figures.add_note(figure, notes)
+        return figure
+
+
+def _panel(axes: Axes, rows: Sequence[Row], column: str, colours: Mapping[str, str]) -> None:
+    values = [row[name] for row in rows for name in (column, f"model_{column}")]
+    ends = np.array([0.85 * min(values), 1.15 * max(values)])
+    axes.fill_between(ends, 0.85 * ends, 1.15 * ends, color="0.9", linewidth=0, zorder=0)
+    axes.plot(ends, ends, color="0.5", linewidth=0.8, zorder=1)
+    for index, (kind, colour) in enumerate(colours.items()):
+        for wide in (False, True):
+            own = [row for row in rows if row["type"] == kind and (row["op"] > 1) == wide]
+            axes.plot(
+                [row[column] for row in own],
+                [row[f"model_{column}"] for row in own],
+                linestyle="",
+                marker=figures.MARKERS[index % len(figures.MARKERS)],
+                markersize=4,
+                color=colour,
+                markerfacecolor="white" if wide else colour,
+                label=None if wide else kind,
+            )
+    odd = [row for row in rows if row["contradicts"]]
+    axes.plot(
+        [row[column] for row in odd],
+        [row[f"model_{column}"] for row in odd],
+        linestyle="",
+        marker="o",
+        markersize=10,
+        markerfacecolor="none",
+        markeredgecolor="black",
+    )
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+
+
+TASK = Task(files=FILES, run=execute, draw=draw)
