@@ -61,7 +61,11 @@ def test_the_wheel_holds_every_module_the_profiles_and_that_it_is_typed(python):
         found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
         return {name for name in found if "__pycache__" not in name}
 
-    profiles = {f"profiles/shipped/{path.name}" for path in (ROOT / "data/profiles").iterdir()}
+    profiles = {
+        f"profiles/shipped/{kind}/{path.name}"
+        for kind in ("profiles", "cost_models")
+        for path in (ROOT / "data" / kind).iterdir()
+    }
     assert files(installed) == files(ROOT / "beta_jax") | profiles
     assert "py.typed" in files(installed)
 

@@ -223,6 +223,9 @@ class CostModel:
     sequence: int | None = None
     shapes: Mapping[str, Architecture] = dataclasses.field(default_factory=dict)
     note: str = ""
+    _rule_cuts: dict[tuple[str, int], Cut] = dataclasses.field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -249,6 +252,12 @@ class CostModel:
         """
         if num_stages in self.cuts.get(type, {}):
             return self.cuts[type][num_stages]
+        key = type, num_stages
+        if key not in self._rule_cuts:
+            self._rule_cuts[key] = self._cut_by_rule(type, num_stages)
+        return self._rule_cuts[key]
+
+    def _cut_by_rule(self, type: str, num_stages: int) -> Cut:
         measured = {type: self.cuts[type]} if self.cuts.get(type) else self.cuts
         even = all(
             cut == even_pieces(self.architecture(name), stages)

@@ -22,6 +22,7 @@ from experiments.report.tables import Columns, Row, truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart by the colour-blind; Beta has its own colour in every figure.
@@ -292,3 +293,12 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         paths.append(stem.with_name(f"{stem.name}.{kind}"))  # a stem may have dots of its own
         write(paths[-1], buffer.getvalue())
     return paths
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as 0.5, 1, 2, 5, 10."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -277,11 +277,12 @@ def comparison(rows: Sequence[Row]) -> Figure:
         panels = {
             "Latency (s)": "latency_s",
             "Longest stage (s)": "longest_stage_s",
-            "Weights of the fullest device (GiB)": "fullest_device_gib",
+            "Weights of fullest device (GiB)": "fullest_device_gib",
         }
         for axes, (label, column) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             _panel(axes, rows, column, colours)
-            axes.set(title=label, xlabel="Measured")
+            axes.set_title(label, fontsize="medium")
+            axes.set_xlabel("Measured")
         figure.axes[0].set_ylabel("Cost model")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(
@@ -323,6 +324,8 @@ def _panel(axes: Axes, rows: Sequence[Row], column: str, colours: Mapping[str, s
         markeredgecolor="black",
     )
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    figures.plain_numbers(axes.xaxis)
+    figures.plain_numbers(axes.yaxis)
 
 
 TASK = Task(files=FILES, run=execute, draw=draw)

@@ -18,7 +18,7 @@ PUBLISHED = {
     "mixtral-8x7b": 46_702_792_704,
 }
 ON_ONE_DEVICE_GIB = {"bert-1.3b": 2.644, "bert-2.6b": 5.18, "bert-6.7b": 12.788,
-                     "moe-1.3b": 2.559, "moe-2.4b": 4.506}  # fmt: skip
+                     "moe-1.3b": 2.559, "moe-2.4b": 4.506, "moe-5.3b": 10.04}  # fmt: skip
 
 
 def total(architecture: Architecture) -> int:
@@ -38,10 +38,10 @@ def test_published_types_weigh_what_was_measured(name):
 def test_layers_are_blocks_with_embeddings_at_both_ends():
     mixed = dataclasses.replace(TINY, experts=4, expert_every=2)
     assert [mixed.parts(layer) for layer in range(5)] == [
-        ("embedding", "dense"),
-        ("experts",),
+        ("embedding", "experts"),
         ("dense",),
         ("experts",),
+        ("dense",),
         ("output",),
     ]
 

@@ -13,7 +13,6 @@ from experiments.report.tables import Columns, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 SIMPLE, REPLICATION = "Simple Placement", "Replication"
@@ -90,7 +89,7 @@ def _latency_figure(
                 known_exactly = True
     axes.set(xlabel="Latency (s)", ylabel="Requests answered within it (%)", ylim=(0, 101))
     axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
+    figures.plain_numbers(axes.xaxis)
     axes.set_title(case[0].upper() + case[1:], fontsize="medium")
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("exact"))
@@ -464,12 +463,3 @@ def _one(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     with figures.style():
         figure = figures.new_figure(width_in, height_in)
         return figure, figure.subplots()
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """Ticks of a logarithmic axis as 0.5, 1, 2, 5, 10."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())

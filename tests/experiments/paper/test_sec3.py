@@ -33,6 +33,7 @@ from beta_jax import (
     synthesize_many,
 )
 from beta_jax.analysis.statistics import paired_ratio
+from beta_jax.profiles.cost_model import load_cost_model
 from beta_jax.profiles.stages import balanced_cut, even_cut, stage_sums
 from beta_jax.theory import queueing
 from beta_jax.theory.placements import Theory
@@ -308,7 +309,7 @@ def test_parts_add_up_to_the_latency(measured, request):
         path = request.getfixturevalue("shared") / "data/profiles/v100_measured.json"
     profile = load_profile(path)
     parts: dict[tuple[str, int], float] = {}
-    for row in costs.decomposition(dataclasses.replace(sec3.CONFIG, profile=str(path))):
+    for row in costs.decomposition(profile, "bert-2.6b"):
         key = row["split"], row["devices"]
         parts[key] = parts.get(key, 0.0) + row["seconds"]
         assert row["seconds"] >= 0
@@ -322,7 +323,7 @@ def test_parts_add_up_to_the_latency(measured, request):
 
 
 def test_scaling_is_of_latency_throughput_and_memory():
-    found = {(r["strategy"], r["devices"]): r for r in costs.scaling(sec3.CONFIG)}
+    found = {(r["strategy"], r["devices"]): r for r in costs.scaling(PROFILE, "bert-2.6b")}
     assert len({found[strategy, 1]["latency_s"] for strategy, _ in found}) == 1
     assert found[costs.REPLICATION, 8]["weights_gib"] == pytest.approx(8 * 5.18)
     assert found[costs.PIPELINE, 8]["weights_gib"] == pytest.approx(5.18)
@@ -335,7 +336,7 @@ def test_scaling_is_of_latency_throughput_and_memory():
 def test_a_balanced_cut_wastes_less():
     uneven = {
         (row["model_type"], row["cut"], row["devices"]): row["seconds"]
-        for row in costs.partition(sec3.CONFIG)
+        for row in costs.partition(load_cost_model("v100"), costs.PARTITIONED)
         if row["part"] == "uneven partition"
     }
     for kind in costs.PARTITIONED:
