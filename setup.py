@@ -1,4 +1,4 @@
-"""Puts the shipped profiles and cost models into the package that is built; all else is in pyproject.toml."""
+"""Puts shipped profiles and cost models into the built package; all else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -205,9 +206,11 @@ def calibrate(
             a model of another chip tells it.
 
     Raises:
-        ProfileError: there are too few rows, a type has no known shape, or a measured one is not
-            what its shape says.
+        ProfileError: there are too few rows, or a type has no known shape.
+        ImportError: optax is not installed.
     """
+    if find_spec("optax") is None:
+        raise ImportError("fitting needs optax: pip install optax, or beta_jax[fit]")
     rows = measured_rows(measured) if isinstance(measured, Profile) else list(measured)
     known_s = known_s or {}
     if len(rows) < FEWEST_ROWS:
@@ -228,6 +231,7 @@ def calibrate(
         shapes=shapes,
         note=note,
     )
+    model = dataclasses.replace(model, bytes_per_value=_bytes_per_value(model, rows))
     if isinstance(measured, Profile):
         model = dataclasses.replace(model, activation=_activation(model, measured))
     model = dataclasses.replace(model, cuts=_cuts(model, rows))
@@ -381,7 +385,7 @@ def _information(logs: Any, problem: _Problem) -> Any:
 @jax.jit
 def _minimise(logs: Any, problem: _Problem) -> tuple[Any, Any]:
     """The numbers of least loss, and the information about them."""
-    import optax
+    import optax  # an optional dependency: `calibrate` asks for it
 
     # Steps in units of what the rows tell from here: then all directions are about as steep.
     unit = jnp.linalg.inv(jnp.linalg.cholesky(_information(logs, problem))).T
@@ -450,6 +454,16 @@ def _noise(model: CostModel, rows: Sequence[Row]) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def _bytes_per_value(model: CostModel, rows: Sequence[Row]) -> int:
+    """1, 2 or 4: what the weights of single devices come to."""
+    each = [
+        row.weight_bytes.sum() / _num_weights(model.architecture(row.case.type))
+        for row in rows
+        if row.case.config.op == 1 and row.weight_bytes.all()
+    ]
+    return min((2, 4, 1), key=lambda size: abs(np.log(np.median(each) / size))) if each else 2
+
+
 def _cuts(model: CostModel, rows: Sequence[Row]) -> dict[str, dict[int, tuple[int, ...]]]:
     """Where each stage of a pipeline of single devices begins: as its weights say."""
     found: dict[str, dict[int, tuple[int, ...]]] = {}
@@ -457,7 +471,7 @@ def _cuts(model: CostModel, rows: Sequence[Row]) -> dict[str, dict[int, tuple[in
         if config.op > 1 or config.pp == 1 or not weights.all():
             continue
         sizes = cost_model.pieces(model.architecture(type))[:, cost_model.WEIGHTS]
-        ends = cost_model.BYTES_PER_VALUE * np.cumsum(sizes)
+        ends = model.bytes_per_value * np.cumsum(sizes)
         ends += weights.sum() - ends[-1]  # a table of positions, in the first stage
         last = np.abs(ends[:, None] - np.cumsum(weights)[:-1]).argmin(0) + 1
         cut = tuple(np.diff([0, *last, len(ends)]).tolist())

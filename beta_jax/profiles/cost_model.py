@@ -52,7 +52,6 @@ from beta_jax.profiles.profile import (
 from beta_jax.profiles.stages import Cut, balanced_cut, even_cut
 from beta_jax.types import GB, ParallelConfig
 
-BYTES_PER_VALUE = 2  # fp16
 OPS, PPS, BATCHES = (1, 2, 4, 8), (1, 2, 4, 8, 16, 32), (1, 2, 4, 8, 16)
 """What the shipped profiles have."""
 MODEL_FORMAT, MODEL_VERSION = "beta_jax.cost_model", 1
@@ -210,9 +209,10 @@ class CostModel:
     cuts: pieces of each stage, by type and number of stages, where they were measured.
     replicated: share of its weights that the stage in the middle keeps on all its operator-parallel
     devices, by kind of model (`dense`, `experts`) and degree; larger degrees have that of the
-    largest one that is given. activation: bytes for one request over 6 bytes per token and hidden
-    size plus 6 per attention score, by type. device_gib: memory of a device. sequence: tokens of a
-    request, where it is not the architecture's own. shapes: of types that `architectures` lacks.
+    largest one that is given. activation: what a request takes over three copies of hidden states
+    and attention scores, by type. device_gib: memory of a device. sequence: tokens of a
+    request, where it is not the architecture's own. bytes_per_value: of weights
+    and activations. shapes: of types that `architectures` lacks.
     """
 
     numbers: Mapping[str, Estimate]
@@ -221,6 +221,7 @@ class CostModel:
     activation: Mapping[str, float]
     device_gib: float
     sequence: int | None = None
+    bytes_per_value: int = 2
     shapes: Mapping[str, Architecture] = dataclasses.field(default_factory=dict)
     note: str = ""
     _rule_cuts: dict[tuple[str, int], Cut] = dataclasses.field(
@@ -234,10 +235,8 @@ class CostModel:
 
     def architecture(self, type: str) -> Architecture:
         """Raises ValueError naming the nearest types if its shape is not known."""
-        known = find_architecture(type)
-        return (
-            known if self.sequence is None else dataclasses.replace(known, sequence=self.sequence)
-        )
+        own = self.shapes[type] if type in self.shapes else find_architecture(type)
+        return dataclasses.replace(own, sequence=self.sequence or own.sequence)
 
     @functools.cached_property
     def logs(self) -> NDArray[np.float64]:
@@ -292,14 +291,17 @@ class CostModel:
     def act_bytes(self, type: str, config: ParallelConfig, batch: int) -> float:
         """Bytes of activations on each device."""
         scale = self.activation.get(type, 1.0)
-        return scale * batch * activation_bytes(self.architecture(type)) / config.op
+        shape = self.architecture(type)
+        # Three copies of a token's hidden state and of the attention scores.
+        values = 3 * shape.sequence * (shape.hidden + shape.heads * shape.sequence)
+        return scale * batch * self.bytes_per_value * values / config.op
 
     def cases(self, cases: Sequence[Case]) -> Cases:
         """Raises ValueError for a type without an architecture."""
         return self._arrays(cases, [self.cut(case.type, case.config.pp) for case in cases])
 
     def _whole_bytes(self, type: str, cut: Cut) -> NDArray[np.float64]:
-        return BYTES_PER_VALUE * _sums(pieces(self.architecture(type))[:, WEIGHTS], cut)
+        return self.bytes_per_value * _sums(pieces(self.architecture(type))[:, WEIGHTS], cut)
 
     def _replicated(
         self, type: str, config: ParallelConfig, whole_bytes: NDArray[np.float64]
@@ -321,13 +323,13 @@ class CostModel:
         for (type, config, batch), cut in zip(cases, cuts, strict=True):
             architecture = self.architecture(type)
             features = _sums(pieces(architecture), cut)
-            whole = BYTES_PER_VALUE * features[:, WEIGHTS]
-            handed = BYTES_PER_VALUE * architecture.sequence * architecture.hidden
+            whole = self.bytes_per_value * features[:, WEIGHTS]
+            handed = self.bytes_per_value * architecture.sequence * architecture.hidden
             ring = 2 * (config.op - 1) / config.op
             row = {
                 "work": features[:, WORK],
                 "launches": features[:, LAUNCHES],
-                "reduced": ring * BYTES_PER_VALUE * features[:, REDUCED],
+                "reduced": ring * self.bytes_per_value * features[:, REDUCED],
                 "handed": np.r_[np.full(len(cut) - 1, handed), 0.0],
                 "replicated": self._replicated(type, config, whole),
                 "is_stage": np.ones(len(cut)),
@@ -400,6 +402,7 @@ class CostModel:
             "note": self.note,
             "device_gib": self.device_gib,
             "sequence": self.sequence,
+            "bytes_per_value": self.bytes_per_value,
             "shapes": {name: dataclasses.asdict(shape) for name, shape in self.shapes.items()},
             "replicated": {
                 kind: {str(op): share for op, share in shares.items()}
@@ -435,7 +438,10 @@ def load_cost_model(source: str | Path) -> CostModel:
             },
             replicated=by_number["replicated"],
             shapes={name: Architecture(**shape) for name, shape in document["shapes"].items()},
-            **{name: document[name] for name in ("activation", "device_gib", "sequence", "note")},
+            **{
+                name: document[name]
+                for name in ("activation", "device_gib", "sequence", "bytes_per_value", "note")
+            },
         )
         if [*model.numbers][: len(CHIP)] != [*CHIP]:
             raise ProfileError(f"numbers: expected {', '.join(CHIP)} first")
@@ -448,12 +454,6 @@ def load_cost_model(source: str | Path) -> CostModel:
 def kind_of(architecture: Architecture) -> str:
     """`experts` or `dense`."""
     return "experts" if architecture.experts else "dense"
-
-
-def activation_bytes(architecture: Architecture) -> float:
-    """Three copies of a token's hidden state and of the attention scores, for one request."""
-    a = architecture
-    return 3 * BYTES_PER_VALUE * a.sequence * (a.hidden + a.heads * a.sequence)
 
 
 def _sums(values: NDArray[np.float64], cut: Cut) -> NDArray[np.float64]:

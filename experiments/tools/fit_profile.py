@@ -30,6 +30,7 @@ from experiments.paper.sec3 import costs
 from experiments.paper.sec3 import figures as sec3_figures
 from experiments.report import figures, tables
 from experiments.report.tables import Columns, Row
+from experiments.tools.measuring import OWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,9 +57,6 @@ FILES = (
     *(f"{name}.csv" for name in FIGURES),
     *(f"{stem}.{kind}" for stem in STEMS for kind in figures.KINDS),
 )
-
-
-OWN = Architecture(sequence=128, hidden=128, layers=4, heads=4, vocabulary=1024)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -149,7 +149,7 @@ def test_over_pcie_operator_parallelism_is_slower_than_one_device():
 def test_a_pipeline_takes_the_time_of_one_device_and_of_its_hand_overs(name):
     pieces_s = V100.piece_latency_s(name)
     shape = V100.architecture(name)
-    handed = cost_model.BYTES_PER_VALUE * shape.sequence * shape.hidden
+    handed = V100.bytes_per_value * shape.sequence * shape.hidden
     handed *= V100.numbers[f"type.{name}"].value * V100.numbers["handover_byte_s"].value
     for pp in (1, 2, 8, 32):
         stages_s = V100.cut_latency_s(name, cut := V100.cut(name, pp))
