@@ -7,22 +7,22 @@
 Takes 70 s on 2 CPU cores, most of it for `cv`: 168 runs of two million requests, at the published
 twenty CVs and at 1, where theory has an answer. Expect for two models on two devices, pooled into a
 pipeline (Model Parallelism) against a device each (Simple Placement), without the overheads of the
-simulated system, a mean latency 1.258 +- 0.002 times as short for Poisson traffic (0.682 to 0.542
-s; the paper says 1.3), 1.91 +- 0.02 times at CV 3 (1.9), and 6.1 +- 0.3 times with 80 % of the rate
-on one model (6.6); with them, 1.24, 1.86 and 6.9 +- 0.3. In the last case one queue is 95 % busy,
-so overheads and chance weigh heavily; theory says 6.065 and 6.899.
+simulated system, a mean latency 1.253 +- 0.002 times as short for Poisson traffic (0.681 to 0.544
+s; the paper says 1.3), 1.89 +- 0.02 times at CV 3 (1.9), and 6.0 +- 0.2 times with 80 % of the rate
+on one model (6.6); with them, 1.23, 1.85 and 6.8 +- 0.3. In the last case one queue is 95 % busy,
+so overheads and chance weigh heavily; theory says 6.003 and 6.818.
 
-Eight models on eight devices: pooled, bert-2.6b has a mean latency of 0.55 s with 7 GiB a device,
-which otherwise takes four replicas on each (22 GiB). With 13 GiB, at 20 requests/s and CV 3, it is
-0.55 against 0.97 s; smooth traffic (CV up to 1) is served as fast without pooling. Of pipelines
-with overheads, at 30 requests/s, those of 10 % fall behind replication from SLO scale 12, those of
-50 % at any.
+Eight models on eight devices: pooled, bert-2.6b has a mean latency of 0.70 s with 7 GiB a device,
+which otherwise takes three replicas on each (16.5 GiB). With 13 GiB, at 20 requests/s and CV 3, it
+is 0.71 against 0.97 s; smooth traffic (CV up to 1) is served faster without pooling. At 30
+requests/s the pipeline of the profile, 15 % of whose device time is overhead, falls behind
+replication from SLO scale 10; even pipelines with 10 % do from 12, with 50 % at any.
 
 The figures have the published names. Where theory has an answer (M/D/1, M/D/c, deadline admission;
 Poisson traffic only) it is drawn: with the overheads of the simulation, except in queueing_theory,
-which says so. `decomposition` and `scaling` show the profile alone; the calibrated profile is cut
-evenly, a measured one is not: --config.profile=P.json. `partition` cuts the layers of the cost
-model, whose output embedding makes an even cut uneven.
+which says so. `decomposition` and `scaling` show the profile alone; --config.profile=P.json shows
+another. `partition` cuts the layers of the V100's cost model, whose embeddings make an even cut
+uneven; `fit_profile` draws all three for a chip of yours.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     python run.py --config sec6_4 --config.seeds=4               # with 95 % intervals
     python run.py --config sec6_4:smoke                          # two pairs of ten minutes
 
-Takes 2 minutes on 2 CPU cores. Expect on the generated trace, at the base point (16 devices), 94.4
-% for Beta, 89.0 % for Clockwork++ and 55.7 % for SR. Beta stays above Clockwork++, which sees the
-test traffic, up to a rate scale of 5e-3. Beyond that the devices are overloaded, and nothing is
+Takes 2 minutes on 2 CPU cores. Expect on the generated trace, at the base point (16 devices), 90.4
+% for Beta, 89.0 % for Clockwork++ and 56.0 % for SR. Beta stays above Clockwork++, which sees the
+test traffic, up to a rate scale of 2e-3. Beyond that the devices are overloaded, and nothing is
 left to serve models that were rare in training.
 
 Forty-eight models of 1.3 billion parameters share 16 devices. SR and Beta are placed for one hour

@@ -5,7 +5,7 @@
     python run.py --config sec6_5 --config.train=test
 
 Takes 60 s on 2 CPU cores the first time, 45 s from then on. Expect at the base point (64
-requests/s, CV 4) 85.1 % for round robin, 91.3 % for greedy placement on groups of 4, and 98.9 %
+requests/s, CV 4) 87.5 % for round robin, 87.7 % for greedy placement on groups of 4, and 95.0 %
 when the partition into groups is searched, too, with model types kept apart; each part adds.
 
 Sixty models of six types share 32 devices. Traffic is the published one (NumPy's legacy generator,

@@ -4,8 +4,8 @@
     python run.py --config sweep --config.num_devices=8,16,32 --config.rates=10,20 \\
         --config.policies=sr-greedy,mp-search --config.profile=my.json --config.seeds=8
 
-Takes 6 s. Expect, for 16 x bert-1.3b at 8 requests/s on 4 devices, 97.2 +- 1.1 % for mp-search and
-64.4 +- 2.8 % for sr-greedy, a difference of 32.7 percentage points (30.5 to 34.9, paired).
+Takes 6 s. Expect, for 16 x bert-1.3b at 8 requests/s on 4 devices, 95.5 +- 1.5 % for mp-search and
+64.4 +- 2.8 % for sr-greedy, a difference of 31.1 percentage points (29.1 to 33.1, paired).
 
 Of the axes with several values one is drawn along x, and every combination of the others is a
 panel; --config.combine=zip takes the first value of each, then the second. The file of

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from beta_jax import backend
 from beta_jax.profiles import cost_model
-from beta_jax.profiles.architectures import Architecture, find_architecture
+from beta_jax.profiles.architectures import ARCHITECTURES, Architecture, find_architecture
 from beta_jax.profiles.cost_model import (
     CHIP,
     NEXT_REDUCE,
@@ -201,7 +201,8 @@ def calibrate(
             of their kind that is nearest in size.
         known_s: latencies of pipelines that are known besides, seconds, without their stages.
         shapes: of types that `architectures` lacks.
-        sequence: tokens of a request, where they were not the architectures' own.
+        sequence: tokens of a request, where they are neither the architectures' own nor said by
+            the profile.
         launches_from: rows of batch size 1 hardly tell what does not grow with the batch; then
             a model of another chip tells it.
 
@@ -220,6 +221,8 @@ def calibrate(
     types = sorted({row.case.type for row in rows} | {case.type for case in known_s} | {*others})
     ops = sorted({*OPS, *(row.case.config.op for row in rows)} - {1})
     shapes = {name: shape for name, shape in (shapes or {}).items() if name in types}
+    if isinstance(measured, Profile) and measured.measured is not None and sequence is None:
+        shapes |= _as_measured(measured.measured.sequence, shapes)
     numbers = _assumed(types, ops, shapes, launches_from)
     model = CostModel(
         numbers=numbers,
@@ -291,6 +294,18 @@ def _as_nearest(model: CostModel, type: str, measured: Sequence[str]) -> dict[st
 
 def _num_weights(architecture: Architecture) -> float:
     return float(cost_model.pieces(architecture)[:, cost_model.WEIGHTS].sum())
+
+
+def _as_measured(
+    sequence: Mapping[str, int], shapes: Mapping[str, Architecture]
+) -> dict[str, Architecture]:
+    """Shapes of the types that were measured with requests of other lengths than their own."""
+    found = {}
+    for name, tokens in sequence.items():
+        own = shapes.get(name) or ARCHITECTURES.get(name)
+        if own is not None and own.sequence != tokens:
+            found[name] = dataclasses.replace(own, sequence=tokens)
+    return found
 
 
 def _assumed(

@@ -126,14 +126,15 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         predicted = [*map(_prediction, fitted.predict(profile))]
     files.write(directory / MODEL, model.to_json())
     save_profile(directory / PROFILE, profile)
+    alone = (kind, ParallelConfig(1, 1)) in profile
     made = {
         "rows": [_compared(each, model) for each in compared],
         "errors": errors(compared),
         "numbers": numbers(model),
         "predictions": predicted,
-        "decomposition": costs.decomposition(profile, kind),
+        "decomposition": costs.decomposition(profile, kind) if alone else [],
         "partition": costs.partition(model, [kind]),
-        "scaling": costs.scaling(profile, kind),
+        "scaling": costs.scaling(profile, kind) if alone else [],
     }
     for name, rows in made.items():
         files.write(directory / f"{name}.csv", tables.to_csv(rows))

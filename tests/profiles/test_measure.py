@@ -190,7 +190,7 @@ def test_the_profile_has_what_was_measured_and_where(bench, tmp_path):
     assert profile.single_device_latency_s("m") == 0.5 + 3 * 2 + 3 * 5 + 3
     config = ParallelConfig(1, 2)
     assert profile.batch_sizes("m", config) == (1, 4)
-    assert profile.stage_latency_s("m", config, 4).tolist() == [4 * 9.5, 4 * 15.0]
+    assert profile.stage_latency_s("m", config, 4).tolist() == [4 * 12.5, 4 * 12.0]
     assert profile.act_bytes("m", config, 4).tolist() == [4 * ACT_BYTES] * 2
     weights = [4 * sum(map(MIXED.num_weights, layers)) for layers in (range(3), range(3, 7))]
     assert profile.weight_bytes("m", config).tolist() == weights

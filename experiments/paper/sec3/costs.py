@@ -103,9 +103,10 @@ def scaling(profile: Profile, kind: str) -> list[Row]:
 
 
 def _devices(profile: Profile, kind: str) -> list[int]:
-    """Numbers of devices for which the profile has both ways to split the model."""
-    has = {(config.op, config.pp) for config in profile.configs(kind)}
-    return [n for n in DEVICES if {(1, n), (n, 1), (1, 1)} <= has]
+    """Numbers of devices for which the profile has both ways to split the model, 1 among them."""
+    profile.stage_latency_s(kind, ParallelConfig(1, 1))
+    has = {config[:2] for config in profile.configs(kind)}
+    return [n for n in DEVICES if {(1, n), (n, 1)} <= has]
 
 
 def _stages(profile: Profile, kind: str, config: ParallelConfig) -> list[float]:

@@ -52,12 +52,12 @@ def test_batching(tmp_path: Path):
         assert row["train_batched"] == "False"
         assert float(row["slo_attainment"]) >= float(alone["slo_attainment"])
         assert size == 1 or x == "3.0" or row["slo_attainment"] != alone["slo_attainment"]
-    chosen = ("--config", "batching:smoke", "--config.slo_scales=8", "--config.max_batches=4")
+    chosen = ("--config", "batching:smoke", "--config.slo_scales=10", "--config.max_batches=4")
     assert execute(tmp_path, *chosen, "--config.train_batched=true") == 0
     with open(tmp_path / "table.csv", newline="") as file:
         [row] = csv.DictReader(file)
     assert "train_batched" not in row
-    assert float(row["train_score"]) > float(found[4, "mp-search", "8.0"]["train_score"])
+    assert float(row["train_score"]) > float(found[4, "mp-search", "10.0"]["train_score"])
 
 
 def test_fresh_training_traffic_is_longer(tmp_path: Path):

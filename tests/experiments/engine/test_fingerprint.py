@@ -17,6 +17,7 @@ DECIDES_NO_RESULT = {
     *("beta_jax.analysis.misses", "beta_jax.analysis.statistics", "beta_jax.analysis.timeline"),
     *("beta_jax.placement.files", "beta_jax.planning", "beta_jax.planning.plan"),
     *("beta_jax.profiles.architectures", "beta_jax.profiles.cost_model"),
+    *("beta_jax.profiles.calibration", "beta_jax.profiles.prefill"),
     *("beta_jax.profiles.stages", "beta_jax.profiles.measure"),
     *(f"beta_jax.profiles.measure.{name}" for name in ("measuring", "model", "results")),
     "beta_jax.profiles.measure.transformer",

