@@ -44,7 +44,7 @@ def test_the_commands_and_the_scripts(elsewhere, monkeypatch, capsys):
     for name, shape in ARCHITECTURES.items():
         monkeypatch.setitem(ARCHITECTURES, name, dataclasses.replace(shape, layers=4))
     ordinary = [words for words in commands() if words[0] == ".venv/bin/python"]
-    assert len(ordinary) == 3
+    assert len(ordinary) == 4
     for words in ordinary:
         assert run.main(words[1:], time.perf_counter()) == 0, capsys.readouterr().err
     profile = load_profile("results/profile/profile.json")
