@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from beta_jax.simulator.launches import pack_launch
 from beta_jax.simulator.layout import PackedLaunch
 
 import documents
+import golden
 from instances import CONFIGS, instances, mixed_problem, worked
 
 STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
@@ -142,3 +144,28 @@ def test_launches_on_two_devices_that_pass_for_gpus():
     assert launched == [0, 1] * 2 + nine * 2
     assert {"kernel": "gpu", "device": "cpu"} in ran
     assert {"kernel": "single", "device": "cpu"} in ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder, number", [("cases", 12), ("policies", 33)])
+def test_published_requests(shared: Path, folder: str, number: int):
+    """All golden cases without batches, in few launches: decisions equal, finishes within 1 us.
+
+    The first 2000 requests of each, which do not know of later ones; in full they take minutes.
+    """
+    paths = sorted((shared / "golden" / folder).glob("*.json"))
+    mixed = [path for path in paths if json.loads(path.read_text())["path"] == "mixed"]
+    cases = [golden.load_case(path) for path in mixed]
+    assert len(cases) == number
+    simulations = make_simulations(
+        [case.problem for case in cases],
+        [case.placement for case in cases],
+        [case.workload.part(0, min(2000, len(case.workload))) for case in cases],
+        warmup_s=0.0,
+    )
+    lanes = [lane for simulation in simulations for lane in simulation.lanes]
+    requests = simulate_lanes(lanes, keep_requests=True, kernel=Kernel.GPU)
+    for case, outcome in zip(cases, join_requests(simulations, requests), strict=True):
+        num = len(outcome.good)
+        np.testing.assert_array_equal(outcome.good, case.good[:num], err_msg=case.name)
+        assert np.abs(outcome.finish / 1e9 - case.finish_s[:num]).max() < 1e-6, case.name
