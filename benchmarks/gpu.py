@@ -160,7 +160,7 @@ class Case:
 
         kind = engine.Kernel.GPU
         grouped = [own for _, own in engine.group_lanes(self.lanes, kernel=kind)]
-        blocks = [[self.lanes[i] for i in own] for own in grouped]
+        blocks = [launches.pack_lanes([self.lanes[i] for i in own], own) for own in grouped]
         packed = launches.pack_launch(blocks, keep_requests=False)
         times = lanes // len(self.lanes)
         of_a_block = {

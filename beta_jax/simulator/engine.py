@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,9 @@ from beta_jax.simulator.kernels.choose import (
     run_block,
     simulate_block,
 )
+from beta_jax.simulator.kernels.gpu import MAX_CONFIGS
 from beta_jax.simulator.lanes import Lane, make_simulations, padded_size, segments
-from beta_jax.simulator.launches import simulate_blocks
+from beta_jax.simulator.launches import LaunchBlock, pack_lanes, simulate_launches
 from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel
 from beta_jax.simulator.packing import (
     group_lanes,
@@ -109,8 +111,11 @@ def simulate_lanes(
         require_room(shape, counts)
         return [np.asarray(array) for array in (requests if keep_requests else counts[:4])]
 
-    on_gpu = [members for kernel, members in blocks if kernel is Kernel.GPU]
-    results = simulate_blocks(lanes, on_gpu, keep_requests=keep_requests)
+    launched = [members for kernel, members in blocks if kernel is Kernel.GPU]
+    results: dict[Any, list[np.ndarray]] = simulate_launches(
+        [pack_lanes([lanes[i] for i in members], members) for members in launched],
+        keep_requests=keep_requests,
+    )
     blocks = [block for block in blocks if block[0] is not Kernel.GPU]
     for (_, members), arrays in zip(blocks, run_parallel(run, blocks), strict=True):
         for column, index in enumerate(members):
@@ -170,6 +175,14 @@ class ArraySimulator:
             for workload in workloads
         ]
 
+        @functools.cache
+        def launched(index: int) -> tuple[Workload, BlockShape, Block]:
+            shape, block = _pack(Kernel.GPU, problem, workloads[index], configs, num_groups)
+            assert isinstance(block, Block)
+            return workloads[index], shape, block
+
+        self._launched = launched if len(configs) <= MAX_CONFIGS else None
+
     @on_cpu()
     def __call__(
         self,
@@ -182,10 +195,18 @@ class ArraySimulator:
         hosted: bool [lane, group, model]. config: an index [lane, group]; groups without a model do
         nothing, so any index will do there. workloads: indices of those to simulate (None: all).
         """
-        chosen = self._packed if workloads is None else [self._packed[i] for i in workloads]
+        indices = range(len(self._packed)) if workloads is None else [int(i) for i in workloads]
+        chosen = [self._packed[i] for i in indices]
         # Cut by NumPy, as JAX would compile a program for every number of lanes.
         hosted, config = np.asarray(hosted), np.asarray(config, np.int32)
         num_lanes = len(hosted)
+        if chosen and self._launched is not None:
+            frame_shape, frame = next(iter(chosen[0].values()))
+            clocks = frame.hosted.shape[1], frame_shape.num_clocks
+            launch_lanes = num_lanes * len(chosen)
+            kernel = choose_kernel(self._rules, num_lanes, *clocks, math.inf, launch_lanes)
+            if kernel is Kernel.GPU:
+                return self._launch(indices, hosted, config)
         self._most_hosts = max(self._most_hosts, int(hosted.sum(1).max(initial=0)))
 
         def run(task: tuple[dict[Kernel, Packed], int]) -> list[NDArray[np.int64]]:
@@ -211,6 +232,29 @@ class ArraySimulator:
         good, latency = (
             np.concatenate(arrays).reshape(shape) for arrays in zip(*parts, strict=True)
         )
+        return good, latency
+
+    def _launch(
+        self, indices: Sequence[int], hosted: NDArray[np.bool_], config: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same on the GPU, all workloads at once."""
+        assert self._launched is not None
+        num_lanes, num_groups, num_models = hosted.shape
+        blocks = []
+        for row, index in enumerate(indices):
+            workload, shape, frame = self._launched(index)
+            for start in range(0, num_lanes, LANES[Kernel.GPU]):
+                lanes = range(start, min(start + LANES[Kernel.GPU], num_lanes))
+                own_hosted, own_config = map(np.zeros_like, (frame.hosted, frame.config))
+                own_hosted[:-1, :num_groups, : len(lanes)] = hosted[lanes].transpose(2, 1, 0)
+                own_config[:num_groups, : len(lanes)] = config[lanes].T
+                own: dict[str, Any] = {"hosted": own_hosted, "config": own_config}
+                members = [(row, lane) for lane in lanes]
+                blocks.append(LaunchBlock(workload, shape, frame._replace(**own), members))
+        found = simulate_launches(blocks, keep_requests=False)
+        good, latency = np.zeros((2, len(indices), num_lanes, num_models), np.int64)
+        for place, arrays in found.items():
+            good[place], latency[place] = (array[:num_models] for array in arrays[:2])
         return good, latency
 
 

@@ -21,32 +21,39 @@ LAUNCH_BYTES = 2**30
 """Arrays of a launch are kept under this size, by making several of it."""
 
 
-class _Own(NamedTuple):
-    """A block, its workload and its lanes, by index."""
+class LaunchBlock(NamedTuple):
+    """A block for a launch. Its own `arrival`, `model` and `work` are not looked at."""
 
     workload: Workload
     shape: BlockShape
     block: Block
-    members: list[int]
+    members: Sequence[Any]
+    """What its lanes are called, in order; padding has no name."""
 
     def num_bytes(self, keep_requests: bool) -> int:
-        """On the device."""
+        """On the device, about."""
         rows, _, lanes = self.block.hosted.shape
         return (32 * rows + keep_requests * 12 * len(self.workload)) * lanes
 
 
-def simulate_blocks(
-    lanes: Sequence[Lane], blocks: Sequence[list[int]], *, keep_requests: bool
-) -> dict[int, list[np.ndarray]]:
-    """What `engine.simulate_lanes` returns, by index of the lane.
+def pack_lanes(lanes: Sequence[Lane], members: Sequence[Any]) -> LaunchBlock:
+    """A block of lanes as `group_lanes` puts them together."""
+    shape, block, _ = pack_block(Kernel.GPU, lanes)
+    assert isinstance(block, Block)
+    block = block._replace(arrival=block.arrival[:0], model=block.model[:0], work=None)
+    return LaunchBlock(lanes[0].workload, shape, block, members)
 
-    blocks: as `group_lanes` makes them. They run in launches on all devices that have the kernel;
-    where none has, it is interpreted on the CPU.
+
+def simulate_launches(
+    blocks: Sequence[LaunchBlock], *, keep_requests: bool
+) -> dict[Any, list[np.ndarray]]:
+    """What `engine.simulate_lanes` returns, by what the lanes are called.
+
+    In launches on all devices that have the kernel; where none has, it is interpreted on the CPU.
     """
     devices = gpu.devices() or jax.local_devices(backend="cpu")[:1]
-    by_shape: dict[Hashable, list[_Own]] = {}
-    for members in blocks:
-        own = _own([lanes[i] for i in members], members)
+    by_shape: dict[Hashable, list[LaunchBlock]] = {}
+    for own in blocks:
         alike = own.shape, own.block.config.shape, own.workload.work is None
         by_shape.setdefault(alike, []).append(own)
     running = []
@@ -56,7 +63,7 @@ def simulate_blocks(
         parts = min(max(len(devices), -(-size // LAUNCH_BYTES)), len(group))
         for part in range(parts):
             some = group[part::parts]
-            packed = _stack(some, keep_requests)
+            packed = pack_launch(some, keep_requests=keep_requests)
             running.append((some, packed, run_launch(packed, devices[part % len(devices)])))
     results = {}
     for some, packed, on_device in running:
@@ -65,29 +72,16 @@ def simulate_blocks(
         for number, own in enumerate(some):
             begin = int(packed.launch.row[number])
             rows = slice(begin, begin + len(own.workload))
-            for column, index in enumerate(own.members):
+            for column, name in enumerate(own.members):
                 if keep_requests:
                     found = [array[rows, column] for array in (written.finish, written.group)]
                 else:
                     found = [array[number, :, column] for array in counts[:4]]
-                results[index] = found
+                results[name] = found
     return results
 
 
-def _own(lanes: Sequence[Lane], members: list[int]) -> _Own:
-    shape, block, _ = pack_block(Kernel.GPU, lanes)
-    assert isinstance(block, Block)
-    # A launch has its own requests, once for all blocks.
-    block = block._replace(arrival=block.arrival[:0], model=block.model[:0], work=None)
-    return _Own(lanes[0].workload, shape, block, members)
-
-
-def pack_launch(blocks: Sequence[Sequence[Lane]], *, keep_requests: bool) -> PackedLaunch:
-    """One launch of blocks that come out in one shape, in this order."""
-    return _stack([_own(block, []) for block in blocks], keep_requests)
-
-
-def _stack(some: Sequence[_Own], keep_requests: bool) -> PackedLaunch:
+def pack_launch(some: Sequence[LaunchBlock], *, keep_requests: bool) -> PackedLaunch:
     """One launch of blocks of one shape, in this order.
 
     Numbers of blocks, requests and rows are padded to few sizes, so that few programs are compiled.

@@ -16,12 +16,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from beta_jax import DispatchRule, Group, ParallelConfig, Placement, Rules, synthesize
+from beta_jax import (
+    DispatchRule,
+    Group,
+    ParallelConfig,
+    Placement,
+    Rules,
+    synthesize,
+    synthesize_many,
+)
 from beta_jax.dispatch import RULES
-from beta_jax.simulator.engine import Kernel, join_requests, make_simulations, simulate_lanes
-from beta_jax.simulator.kernels import gpu
+from beta_jax.simulator.engine import (
+    ArraySimulator,
+    Kernel,
+    join_requests,
+    make_simulations,
+    simulate_lanes,
+)
+from beta_jax.simulator.kernels import choose, gpu
 from beta_jax.simulator.kernels.choose import simulate_launch
-from beta_jax.simulator.launches import pack_launch
+from beta_jax.simulator.launches import pack_lanes, pack_launch
 from beta_jax.simulator.layout import PackedLaunch
 
 import documents
@@ -77,10 +91,35 @@ def test_lowers_for_a_gpu_without_one(dispatch: str | DispatchRule):
     for configs, models in (((one, one), (0, 2)), ((one, four), (0, 1, 2)), ((four,), (0, 1))):
         groups = tuple(Group(config, models) for config in configs)
         (simulation,) = make_simulations(problem, Placement(groups), workload, 0.0)
-        packed = pack_launch([simulation.lanes], keep_requests=len(configs) == 1)
+        block = pack_lanes(simulation.lanes, range(1))
+        packed = pack_launch([block], keep_requests=len(configs) == 1)
         assert packed.shape.num_clocks == (4 if 1 in models else 1)
         assert (packed.shape.config_bits > 0) == (one in configs and four in configs)
         assert lowered_for_cuda(packed).count("stablehlo.custom_call") == 1
+
+
+def test_placements_as_arrays(monkeypatch: pytest.MonkeyPatch):
+    """Fifty under three workloads, in one launch; a GPU is pretended."""
+    problem = mixed_problem()
+    configs = [ParallelConfig(1, 1), ParallelConfig(1, 2)]
+    workloads = synthesize_many(problem.models, seeds=range(3), duration_s=10)
+    rng = np.random.default_rng(0)
+    placed = rng.random((50, 4, 6)) < 0.4, rng.integers(0, 2, (50, 4))
+    on_cpu = [
+        ArraySimulator(problem, workloads, configs, 4)(*placed, chosen) for chosen in (None, [2])
+    ]
+    launched = []
+    monkeypatch.setattr(choose, "LAUNCH_LANES_PER_CORE", 0)
+    monkeypatch.setattr(gpu, "devices", jax.local_devices)
+    monkeypatch.setattr(
+        choose, "simulate_launch", lambda *a, **k: launched.append(1) or simulate_launch(*a, **k)
+    )
+    simulator = ArraySimulator(problem, workloads, configs, 4)
+    for chosen, (good, latency) in zip((None, [2]), on_cpu, strict=True):
+        own_good, own_latency = simulator(*placed, chosen)
+        np.testing.assert_array_equal(own_good, good)
+        np.testing.assert_array_equal(own_latency, latency)
+    assert len(launched) == 2 and good.sum() > 0
 
 
 PRETENDED = """
