@@ -7,8 +7,8 @@
 
 Takes a minute for S1@MAF1 on 2 CPU cores with AVX2, 5 for the four columns of S1 and S2 and 26 for
 all six; S3, whose search keeps model types apart, takes most of it. Expect, on the generated
-traces, for S1@MAF1 at its base point 96.7 % for Beta, 92.9 % for Clockwork++ and 85.0 % for SR; on
-S1@MAF2 Beta reaches 99 % with 8 devices, Clockwork++ with 14 and SR with 16, and sustains 4 times
+traces, for S1@MAF1 at its base point 95.9 % for Beta, 92.9 % for Clockwork++ and 85.0 % for SR; on
+S1@MAF2 Beta reaches 99 % with 12 devices, Clockwork++ with 14 and SR with 16, and sustains 4 times
 the rate, on S2@MAF2 6 times; on S3@MAF2 Beta reaches 99 % with 32 devices, Clockwork++ with 54 and
 SR with 64.
 
