@@ -27,6 +27,7 @@ _EXPORTS = {
         "PlacementError",
         "Schedule",
     ),
+    "placement.failures": ("Failure",),
     "placement.files": ("load_placement", "save_placement"),
     "placement.changes": ("Change", "GroupChange", "compare_placements"),
     "placement.partition": ("enumerate_partitions",),
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from beta_jax.placement.changes import Change as Change
     from beta_jax.placement.changes import GroupChange as GroupChange
     from beta_jax.placement.changes import compare_placements as compare_placements
+    from beta_jax.placement.failures import Failure as Failure
     from beta_jax.placement.files import load_placement as load_placement
     from beta_jax.placement.files import save_placement as save_placement
     from beta_jax.placement.partition import enumerate_partitions as enumerate_partitions

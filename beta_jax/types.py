@@ -87,9 +87,11 @@ class Pool:
     """`num_devices` equal devices with `memory_bytes` usable each, `devices_per_node` to a node.
 
     price_per_hour: of a device, in any currency; NaN where it is not known.
+    load_bandwidth_bytes_per_s: at which each device loads weights. None: a change of placement is
+        free and forgets what was before, as published.
     Raises ValueError for a number of devices that is not whole or not from 0 to `MAX_DEVICES`,
-    nodes of less than one, memory that is not > 0 and finite, and a price that is negative or
-    infinite.
+    nodes of less than one, memory that is not > 0 and finite, a price that is negative or
+    infinite, and a load bandwidth that is negative or NaN.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Pool:
     memory_bytes: float = 13 * GB
     devices_per_node: int = 8
     price_per_hour: float = math.nan
+    load_bandwidth_bytes_per_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("num_devices", 0), ("devices_per_node", 1)):
@@ -116,6 +119,11 @@ class Pool:
                 f"pool {self.name}: price_per_hour must be >= 0 and finite, "
                 f"got {self.price_per_hour}"
             )
+        bandwidth = self.load_bandwidth_bytes_per_s
+        if bandwidth is not None and not bandwidth >= 0:
+            raise ValueError(
+                f"pool {self.name}: load_bandwidth_bytes_per_s must be >= 0, got {bandwidth}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -123,7 +131,8 @@ class Cluster:
     """Pools of equal devices, in order: `Cluster(16)` is one, `Cluster(pools=[...])` are several.
 
     A pool that has no devices keeps its place, so that clusters of other sizes can be compared.
-    Raises ValueError for no devices at all, and for two pools of one name.
+    Raises ValueError for no devices at all, for two pools of one name, and where some pools have a
+    load bandwidth and others have none.
     """
 
     pools: tuple[Pool, ...]
@@ -134,16 +143,22 @@ class Cluster:
         memory_bytes: float = 13 * GB,
         devices_per_node: int = 8,
         *,
+        load_bandwidth_bytes_per_s: float | None = None,
         pools: Iterable[Pool] = (),
     ) -> None:
         pools = tuple(pools)
         if (num_devices is None) != bool(pools):
             raise ValueError("a cluster needs devices: give their number, or pools of them")
         if num_devices is not None:
-            pools = (Pool("devices", num_devices, memory_bytes, devices_per_node),)
+            common = memory_bytes, devices_per_node, math.nan, load_bandwidth_bytes_per_s
+            pools = (Pool("devices", num_devices, *common),)
+        elif load_bandwidth_bytes_per_s is not None:
+            raise ValueError("each of several pools has a load bandwidth of its own")
         object.__setattr__(self, "pools", pools)
         if len({*self.names}) < len(pools):
             raise ValueError(f"two pools have the same name: {', '.join(self.names)}")
+        if len({pool.load_bandwidth_bytes_per_s is None for pool in pools}) > 1:
+            raise ValueError("give a load bandwidth for every pool, infinite ones too, or for none")
         if not self.num_devices:
             raise ValueError(
                 f"a cluster needs devices: num_devices must be a whole number from 1 to "
@@ -166,6 +181,11 @@ class Cluster:
         return sum(
             pool.num_devices * pool.price_per_hour for pool in self.pools if pool.num_devices
         )
+
+    @property
+    def loads(self) -> bool:
+        """Whether weights take time to load, so that a change of placement has a cost."""
+        return self.pools[0].load_bandwidth_bytes_per_s is not None
 
     def with_devices(self, num_devices: Iterable[int]) -> Cluster:
         """The same pools with other numbers of devices, one for each."""

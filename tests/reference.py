@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -322,3 +323,164 @@ def greedy(
         g, m = addition
         groups[g] = (groups[g][0], tuple(sorted((*groups[g][1], m))))
         groups.sort(key=lambda group: group[1])
+
+
+class Served:
+    """A group of `simulate_changes`, on its devices: what it is doing, and what it has."""
+
+    def __init__(self, group: Group, config: object, devices: Sequence[int]) -> None:
+        self.group, self.config, self.devices = group, config, tuple(devices)
+        self.clock = [0] * len(next(iter(group.values()), ()))
+        self.ends: list[int] = []
+        self.ready: dict[int, float] = dict.fromkeys(group, 0)
+
+
+def simulate_changes(
+    arrival: Sequence[int],
+    model: Sequence[int],
+    slo: Sequence[float],
+    segments: Sequence[tuple[int, Sequence[tuple[Group, tuple[int, int], Sequence[int]]]]],
+    weight: Mapping[tuple[tuple[int, int], int], Sequence[int]],
+    bandwidth: float,
+    failures: Sequence[tuple[Sequence[int], float, float]] = (),
+    request_overhead: int = REQUEST_OVERHEAD,
+    dispatch: str = "earliest_free",
+) -> tuple[Outcome, list[bool]]:
+    """`simulate` where changes of placement load weights, and devices fail; also who was lost.
+
+    A group is its stages by model, its configuration (op, pp) and the devices it is on, of which
+    the one at place p runs stage p // op. weight[config, m]: bytes of model m on a device of each
+    stage. A device loads `bandwidth` bytes/s; what takes it forever is never there. failures:
+    (devices, from, to) in ticks.
+
+    A request belongs to the last placement that starts before it arrives. When one takes over at T,
+    a group on the very devices of an old one of the same configuration goes on where that was; a
+    model that it did not have can be served from T on plus what loading it takes, on the device
+    with most of it. Any other group starts all stages at one time: when the last of its devices is
+    done, which is T or, if its old group is busy then, when that one's last stage is free; plus
+    the longest load of any device, of what its old group did not have there, in the same stage of
+    the same configuration. It takes requests at once.
+
+    A group is gone while any of its devices is, and with it what it has; what it had accepted and
+    would leave its last stage later is lost. It comes back with empty stages and loads all it has.
+    At one time devices come back, others go, then requests arrive, then placements change.
+    """
+
+    def loading(num_bytes: int) -> float:
+        if num_bytes == 0 or bandwidth == math.inf:
+            return 0
+        ticks = Fraction(num_bytes * TICKS_PER_SECOND)
+        return math.ceil(ticks / Fraction(bandwidth)) if bandwidth else math.inf
+
+    def on_fullest(config: tuple[int, int], models: Sequence[int]) -> int:
+        return max(sum(weight[config, m][k] for m in models) for k in range(config[1]))
+
+    def begin(served: Served, free: float, load: float) -> None:
+        served.ready = dict.fromkeys(served.group, math.inf if load == math.inf else 0)
+        served.clock = [int(free + (0 if load == math.inf else load))] * served.config[1]
+        served.ends = []
+
+    def take_over(time: int, new: Sequence[Any]) -> list[Served]:
+        placed = []
+        for group, config, devices in new:
+            served = Served(group, config, devices)
+            placed.append(served)
+            same = [old for old in groups if (old.devices, old.config) == (served.devices, config)]
+            if down & set(devices):
+                continue
+            if same:
+                served.clock, served.ends = same[0].clock, same[0].ends
+                for m in group:
+                    load = time + loading(on_fullest(config, [m]))
+                    served.ready[m] = same[0].ready.get(m, load)
+                continue
+            free, longest = [time], 0
+            for place, device in enumerate(devices):
+                had: set[int] = set()
+                for old in groups:
+                    if device in old.devices and not down & set(old.devices):
+                        free.append(old.clock[-1])
+                        stage = old.devices.index(device) // old.config[0]
+                        if (old.config, stage) == (config, place // config[0]):
+                            had = {m for m in old.group if old.ready[m] < math.inf}
+                lacks = sum(weight[config, m][place // config[0]] for m in group if m not in had)
+                longest = max(longest, lacks)
+            begin(served, max(free), loading(longest))
+        return placed
+
+    changes: list[tuple[float, int, Any]] = []
+    for devices, since, until in failures:
+        changes += [(since, 1, devices), (until, 0, devices)]
+    changes += [(start, 2, new) for start, new in segments[1:]]
+    changes.sort(key=lambda change: change[:2])
+
+    away: list[int] = []  # a device for every failure that it has now
+    down: set[int] = set()
+    groups: list[Served] = []
+    groups = take_over(0, segments[0][1])
+    for served in groups:
+        begin(served, 0, 0)
+    outcomes: list[list[Any]] = []
+    accepted: list[tuple[int, tuple[int, ...], int]] = []  # request, devices, end of last stage
+    lost = [False] * len(arrival)
+
+    def change(time: float, kind: int, what: Any) -> None:
+        nonlocal groups, down
+        if kind == 2:
+            groups = take_over(int(time), what)
+            return
+        before = down
+        if kind == 1:
+            away.extend(what)
+        else:
+            for device in what:
+                away.remove(device)
+        down = set(away)
+        for request, devices, end in accepted:
+            falls = down & set(devices) and not before & set(devices)
+            if falls and end > time and outcomes[request][1]:
+                outcomes[request][:2], lost[request] = [int(time), False], True
+        for served in groups:
+            if before & set(served.devices) and not down & set(served.devices):
+                begin(served, time, loading(on_fullest(served.config, [*served.group])))
+
+    for i, (t, m) in enumerate(zip(map(int, arrival), map(int, model), strict=True)):
+        while changes and (changes[0][0] < t or (changes[0][0] == t and changes[0][1] < 2)):
+            change(*changes.pop(0))
+        hosts = [
+            g
+            for g, served in enumerate(groups)
+            if served.ready.get(m, math.inf) <= t and not down & set(served.devices)
+        ]
+        if not hosts:
+            outcomes.append([t, False, -1, t])
+            continue
+        ends = {g: run_stages(t, groups[g].group[m], groups[g].clock) for g in hosts}
+        last = {g: groups[g].clock[-1] for g in hosts}
+        if dispatch == "earliest_free":
+            _, g = min((last[g], g) for g in hosts)
+        elif dispatch == "earliest_finish":
+            _, g = min((ends[g][-1], g) for g in hosts)
+        else:
+            queue = {g: sum(end > t for end in groups[g].ends) for g in hosts}
+            _, _, g = min((queue[g], last[g], g) for g in hosts)
+        finish = ends[g][-1] + request_overhead
+        if finish - t <= slo[m]:
+            outcomes.append([finish, True, g, max(t, groups[g].clock[0])])
+            groups[g].clock = ends[g]
+            groups[g].ends = [*groups[g].ends, ends[g][-1]]
+            accepted.append((i, groups[g].devices, ends[g][-1]))
+        else:
+            outcomes.append([t, False, g, t])
+    while changes and changes[0][0] < math.inf:
+        change(*changes.pop(0))
+    finish, good, group, start = zip(*outcomes, strict=True) if outcomes else ((), (), (), ())
+    return (
+        Outcome(
+            np.array(finish, np.int64),
+            np.array(good, bool),
+            np.array(group, np.int64),
+            np.array(start, np.int64),
+        ),
+        lost,
+    )

@@ -1,9 +1,9 @@
 """What it takes to turn one placement into another: the replicas that change, the bytes loaded.
 
 A placement says nothing of which devices a group is on, so an old group may become any new one of
-the same configuration. They are matched such that most bytes of weights stay where they are (an
-assignment problem; Kuhn, "The Hungarian method for the assignment problem", Naval Research
-Logistics Quarterly, 1955). Everything else is loaded, also where another device has it.
+the same configuration. They are matched such that most bytes of weights stay where they are, as in
+a schedule under a load bandwidth (`placement.devices`). Everything else is loaded, also where
+another device has it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
-
+from beta_jax.placement.devices import match_groups, replica_bytes
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
-from beta_jax.types import GB, Model, ParallelConfig
+from beta_jax.types import GB, ParallelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +112,7 @@ def compare_placements(problem: Problem, old: Placement, new: Placement) -> Chan
     """
     old.check(problem)
     new.check(problem)
-    stay = _staying(problem, old, new)
+    stay = match_groups(problem, old, new)
     gone = [a for a in range(len(old.groups)) if a not in stay.values()]
     changes = []
     for b, group in enumerate(new.groups):
@@ -127,32 +125,8 @@ def compare_placements(problem: Problem, old: Placement, new: Placement) -> Chan
     return Change(tuple(changes), tuple(model.name for model in problem.models))
 
 
-def replica_bytes(problem: Problem, model: Model, config: ParallelConfig) -> int:
-    """Bytes of a model's weights on all devices of a group, rounded: what a new replica loads."""
-    return round(float(problem.profile.weight_bytes(model.type, config).sum()) * config.op)
-
-
 def _same_devices(a: ParallelConfig, b: ParallelConfig) -> bool:
     return a.num_devices == b.num_devices and a.pool == b.pool
-
-
-def _staying(problem: Problem, old: Placement, new: Placement) -> dict[int, int]:
-    """Of groups that stay, the old positions by the new ones, such that most bytes stay."""
-    found = {}
-    for config in {group.config for group in old.groups}:
-        olds = [a for a, group in enumerate(old.groups) if group.config == config]
-        news = [b for b, group in enumerate(new.groups) if group.config == config]
-        size = {
-            m: replica_bytes(problem, problem.models[m], config)
-            for m in {m for a in olds for m in old.groups[a].models}
-        }
-        stays = np.zeros((len(olds), len(news)))
-        for i, j in np.ndindex(stays.shape):
-            both = {*old.groups[olds[i]].models} & {*new.groups[news[j]].models}
-            stays[i, j] = sum(size[m] for m in both)
-        for i, j in zip(*linear_sum_assignment(stays, maximize=True), strict=True):
-            found[news[j]] = olds[i]
-    return found
 
 
 def _change(

@@ -74,6 +74,7 @@ def groups_to_document(
         {"op": g.config.op, "pp": g.config.pp}
         | ({"pool": pools[g.config.pool]} if several or g.config.pool else {})
         | {"models": [name(m) for m in g.models]}
+        | ({"devices": [*g.devices]} if g.devices else {})
         for g in placement.groups
     ]
 
@@ -94,4 +95,5 @@ def group_from_document(
     config = ParallelConfig(int(row["op"]), int(row["pp"]), pool)
     if min(config.op, config.pp) < 1:
         raise ValueError("op and pp must be >= 1")
-    return Group(config, tuple(index(model) for model in row["models"]))
+    devices = tuple(int(device) for device in row.get("devices", ()))
+    return Group(config, tuple(index(model) for model in row["models"]), devices)

@@ -16,14 +16,20 @@ class PlacementError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Devices running one configuration; `models` are the indices of the models that share it."""
+    """Devices running one configuration; `models` are the indices of the models that share it.
+
+    devices: their numbers in the cluster, in the order of the stages, where it matters which they
+    are; else the group takes the next ones, see `placement.devices`.
+    """
 
     config: ParallelConfig
     models: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", ParallelConfig(*self.config))
         object.__setattr__(self, "models", tuple(sorted(self.models)))
+        object.__setattr__(self, "devices", tuple(self.devices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Placement:
 
         Valid: at most the devices of each pool, no model twice in a group, every hosted model
         profiled at its group's configuration, and each group's weights within the memory of a
-        device.
+        device; devices that are listed are as many as it takes, of the pool, and in no other group.
         """
         pools, profile = problem.cluster.pools, problem.profile
         used_devices = [0] * len(pools)
@@ -91,6 +97,28 @@ class Placement:
                     f"{where} needs {used / 2**30:.2f} GiB of weights on a device, "
                     f"which has {room / 2**30:.2f} GiB"
                 )
+
+        self._check_devices(problem)
+
+    def _check_devices(self, problem: Problem) -> None:
+        sizes = [0, *(pool.num_devices for pool in problem.cluster.pools)]
+        bounds, taken = list(itertools.accumulate(sizes)), set[int]()
+        for index, group in enumerate(self.groups):
+            if not group.devices:
+                continue
+            first, end = bounds[group.config.pool : group.config.pool + 2]
+            own = {*group.devices}
+            if len(group.devices) != group.config.num_devices or len(own) < len(group.devices):
+                raise PlacementError(
+                    f"group {index} {group.config} is on {group.config.num_devices} devices, "
+                    f"listed are {list(group.devices)}"
+                )
+            if not first <= min(own) <= max(own) < end or own & taken:
+                raise PlacementError(
+                    f"group {index} {group.config} is on devices {list(group.devices)}, which are "
+                    f"not in {first} to {end - 1} or in another group"
+                )
+            taken |= own
 
     def __str__(self) -> str:
         runs = itertools.groupby(self.groups, key=lambda group: group.config)

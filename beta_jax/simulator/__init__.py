@@ -15,11 +15,20 @@ import numpy as np
 
 from beta_jax import backend  # noqa: F401 - sets up JAX, so it comes first
 from beta_jax.dispatch import Dispatch, DispatchRule
+from beta_jax.placement.failures import Failure
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
+from beta_jax.simulator.changing import simulate_changing
 from beta_jax.simulator.engine import simulate_lanes, simulate_parts
 from beta_jax.simulator.lanes import Lane, SimulationError, make_simulations
-from beta_jax.simulator.results import Outcome, Tally, join_counts, join_requests, part_outcome
+from beta_jax.simulator.results import (
+    Outcome,
+    Tally,
+    count_outcome,
+    join_counts,
+    join_requests,
+    part_outcome,
+)
 from beta_jax.simulator.state import State
 from beta_jax.types import Workload
 
@@ -46,6 +55,7 @@ def simulate(
     workloads: Workload | Sequence[Workload],
     *,
     warmup_s: float = ...,
+    failures: Sequence[Failure] = ...,
     outputs: Literal["tally"] = ...,
 ) -> Tally: ...
 @overload
@@ -55,25 +65,43 @@ def simulate(
     workloads: Workload | Sequence[Workload],
     *,
     warmup_s: float = ...,
+    failures: Sequence[Failure] = ...,
     outputs: Literal["requests"],
 ) -> list[Outcome]: ...
-def simulate(problems, placements, workloads, *, warmup_s=0.0, outputs="tally"):
+def simulate(problems, placements, workloads, *, warmup_s=0.0, failures=(), outputs="tally"):
     """Simulate one lane per placement, problem and workload; each argument is one, or one per lane.
 
     warmup_s: leave this many seconds of requests at both ends out of the counts (the paper: 10).
+    failures: what fails in every lane. A group that returns loads all its weights at the load
+        bandwidth of the cluster, at once if it has none. In a schedule they name devices or nodes.
     outputs: "tally" returns a `Tally` of exact counts, "requests" a list of an `Outcome` per lane.
 
+    Where the cluster has a load bandwidth, the switches of a schedule load what devices lack and
+    carry the backlog over (see `simulator.changing`); else they are free and forget it, as
+    published. Neither this nor failures go with rules that batch.
+
     Lanes that share a workload run together in blocks; results never depend on how. Raises
-    PlacementError for a placement that is not valid for its problem, SimulationError for what the
+    PlacementError for a placement that is not valid for its problem and for a failure of what is
+    not there, SimulationError for what the
     engine cannot represent, ValueError if the warm-up cut leaves nothing or lengths differ.
     """
     if outputs not in ("tally", "requests"):
         raise ValueError(f"outputs must be 'tally' or 'requests', got {outputs!r}")
     keep_requests = outputs == "requests"
-    simulations = make_simulations(problems, placements, workloads, warmup_s)
-    lanes = [lane for simulation in simulations for lane in simulation.lanes]
-    join = join_requests if keep_requests else join_counts
-    return join(simulations, simulate_lanes(lanes, keep_requests=keep_requests))
+    simulations = make_simulations(problems, placements, workloads, warmup_s, failures)
+    static = [one for one in simulations if not one.changes]
+    changing = [one for one in simulations if one.changes]
+    lanes = [lane for one in static for lane in one.lanes]
+    results = iter(simulate_lanes(lanes, keep_requests=keep_requests))
+    outcomes = iter(simulate_changing(changing))
+    if keep_requests:
+        others = iter(join_requests(static, results))
+        return [next(outcomes if one.changes else others) for one in simulations]
+    counts = (
+        [count_outcome(one, next(outcomes))] if one.changes else [next(results) for _ in one.lanes]
+        for one in simulations
+    )
+    return join_counts(simulations, counts)
 
 
 def simulate_part(

@@ -9,6 +9,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.placement.failures import Failure
+from beta_jax.placement.hosting import statics
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.layout import MAX_GROUPS, MAX_STAGES
@@ -92,12 +94,24 @@ class Lane:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Simulation:
-    """A placement or schedule under a workload: one lane per segment of the schedule."""
+    """A placement or schedule under a workload: one lane per segment of the schedule.
+
+    placements, switches: those of the schedule, and from when on others than the first are in
+    force, in ticks. failures: what fails.
+    """
 
     problem: Problem
     workload: Workload
     counted: tuple[int, int]
     lanes: tuple[Lane, ...]
+    placements: tuple[Placement, ...]
+    switches: tuple[int, ...]
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether something changes on the way that carries over, so that lanes are not apart."""
+        return bool(self.failures) or (bool(self.switches) and self.problem.cluster.loads)
 
 
 def padded_size(n: int, smallest: int, factor: int = 2) -> int:
@@ -150,6 +164,7 @@ def make_simulations(
     placements: Placement | Schedule | Sequence[Placement | Schedule],
     workloads: Workload | Sequence[Workload],
     warmup_s: float,
+    failures: Sequence[Failure] = (),
 ) -> list[Simulation]:
     """Broadcast the arguments of `simulate`, check the placements and cut schedules into lanes."""
     if not isinstance(placements, Placement | Schedule | Sequence):
@@ -183,8 +198,37 @@ def make_simulations(
             configs = tuple(group.config for group in static.groups)
             hosted = tuple(group.models for group in static.groups)
             lanes.append(Lane(problem, configs, hosted, part, counted, lo))
-        simulations.append(Simulation(problem, workload, (count_from, count_to), tuple(lanes)))
+        simulation = Simulation(
+            problem,
+            workload,
+            (count_from, count_to),
+            tuple(lanes),
+            tuple(statics(placement)),
+            tuple(start_ticks(placement)[1:].tolist()) if isinstance(placement, Schedule) else (),
+            tuple(failures),
+        )
+        _check_changes(simulation)
+        simulations.append(simulation)
     return simulations
+
+
+def _check_changes(simulation: Simulation) -> None:
+    if not simulation.changes:
+        return
+    problem, workload = simulation.problem, simulation.workload
+    if problem.rules.batches:
+        raise SimulationError("loading and failures do not go with requests served in batches")
+    if simulation.switches and not problem.cluster.loads:
+        raise SimulationError(
+            "failures in a schedule need a load bandwidth of the cluster, which may be infinite"
+        )
+    if len(workload) and workload.arrival[0] < 0:
+        raise SimulationError("with loading and failures a workload begins at 0 seconds or later")
+
+
+def start_ticks(schedule: Schedule) -> NDArray[np.int64]:
+    """From when on each placement is in force, int64 ticks [placement]."""
+    return np.rint(np.asarray(schedule.start_s) * TICKS_PER_SECOND).astype(np.int64)
 
 
 def segments(
@@ -194,13 +238,13 @@ def segments(
 
     A request is served by the last placement that started strictly before it, except that at most
     one boundary is crossed per request. All clocks restart at a change: segments are independent.
+    (Not so under a load bandwidth: see `changing`.)
     """
     if isinstance(placement, Placement):
         return [(placement, 0, len(workload))]
-    starts = np.rint(np.asarray(placement.start_s) * TICKS_PER_SECOND).astype(np.int64)
     bounds = [0]
     earliest = 0
-    for due in np.searchsorted(workload.arrival, starts[1:], side="right"):
+    for due in np.searchsorted(workload.arrival, start_ticks(placement)[1:], side="right"):
         bounds.append(min(max(int(due), earliest), len(workload)))
         earliest = bounds[-1] + 1
     bounds.append(len(workload))

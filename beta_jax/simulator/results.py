@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.placement.placement import Placement
 from beta_jax.simulator.lanes import Simulation
-from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED, Workload
+from beta_jax.types import TICKS_PER_SECOND, UNREGISTERED, ParallelConfig, Workload
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,15 +57,39 @@ def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDAr
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)
 
 
+class Part(NamedTuple):
+    """Requests [begin, end), and what each group in force hosted and could serve then."""
+
+    begin: int
+    end: int
+    placement: Placement
+
+
+class Changes(NamedTuple):
+    """What changed on the way: switches that load weights, and failures.
+
+    failed: bool [request], accepted and lost. life: int32 [request], of the group that each was
+        sent to, an index of `configs`; a group lives from its start to a failure, or to a switch
+        that does not keep it. -1: no group hosted its model. parts: in order.
+    """
+
+    failed: NDArray[np.bool_]
+    life: NDArray[np.int32]
+    configs: tuple[ParallelConfig, ...]
+    parts: tuple[Part, ...]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
     """What happened to each request of one lane.
 
-    finish: int64 ticks [request], on the workload's clock; the arrival where rejected. (Only by the
-        published rules of batching can a request finish before it arrives: late events serve it.)
+    finish: int64 ticks [request], on the workload's clock; the arrival where rejected, the failure
+        where lost by one. (Only by the published rules of batching can a request finish before it
+        arrives: late events serve it.)
     good: bool [request], served within the SLO.
     group: int32 [request], the group it was sent to; -1 if no group hosts its model.
     counted: half-open range of requests left by the warm-up cut.
+    changes: where weights were loaded or groups failed.
     """
 
     workload: Workload
@@ -71,6 +97,7 @@ class Outcome:
     good: NDArray[np.bool_]
     group: NDArray[np.int32]
     counted: tuple[int, int]
+    changes: Changes | None = None
 
     @property
     def latency_s(self) -> NDArray[np.float64]:
@@ -85,26 +112,45 @@ def part_outcome(workload: Workload, finish: NDArray, group: NDArray) -> Outcome
     return Outcome(workload, finish, good, group.astype(np.int32), (0, len(workload)))
 
 
-def join_counts(simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarray]]) -> Tally:
+def count_outcome(simulation: Simulation, outcome: Outcome) -> list[np.ndarray]:
+    """The arrays of `Counts` of a whole simulation, without the axis of lanes."""
+    num_models = len(simulation.problem.models)
+    num_groups = max(len(placement.groups) for placement in simulation.placements)
+    counted = slice(*outcome.counted)
+    good, model, group = outcome.good[counted], outcome.workload.model[counted], outcome.group
+    latency = (outcome.finish - outcome.workload.arrival)[counted]
+    summed = np.zeros(num_models, np.int64)
+    np.add.at(summed, model[good], latency[good])
+    sent, group = group[counted] >= 0, group[counted]
+    return [
+        np.bincount(model[good], minlength=num_models),
+        summed,
+        np.bincount(group[sent], minlength=num_groups),
+        np.bincount(group[good], minlength=num_groups),
+    ]
+
+
+def join_counts(
+    simulations: Sequence[Simulation], counts: Iterable[Iterable[list[np.ndarray]]]
+) -> Tally:
     """Sum the counts of each simulation's lanes (its segments) into a row of a `Tally`.
 
-    lanes: the arrays of `Counts`, without the lane axis, of all lanes in order.
+    counts: the arrays of `Counts`, without the lane axis, of each simulation's lanes.
     """
     num_models = max((len(one.problem.models) for one in simulations), default=0)
-    num_groups = max((len(lane.configs) for one in simulations for lane in one.lanes), default=0)
+    num_groups = max((len(p.groups) for one in simulations for p in one.placements), default=0)
     width = (num_models, num_models, num_groups, num_groups)
     totals = [np.zeros((len(simulations), n), np.int64) for n in width]
     num_requests = np.zeros((len(simulations), num_models), np.int64)
     asked: dict[tuple[int, tuple[int, int]], NDArray[np.int64]] = {}  # of each workload, once
-    results = iter(lanes)
-    for row, one in enumerate(simulations):
+    for row, (one, of_lanes) in enumerate(zip(simulations, counts, strict=True)):
         traffic = id(one.workload), one.counted
         if traffic not in asked:
             models = one.workload.model[slice(*one.counted)]
             asked[traffic] = np.bincount(models[models != UNREGISTERED], minlength=num_models)
         num_requests[row, : len(asked[traffic])] = asked[traffic]
-        for _ in one.lanes:
-            for total, array in zip(totals, next(results), strict=True):
+        for arrays in of_lanes:
+            for total, array in zip(totals, arrays, strict=True):
                 # Without the row of unserved models, and without padded groups.
                 kept = min(total.shape[1], len(array))
                 total[row, :kept] += array[:kept]
@@ -115,7 +161,10 @@ def join_counts(simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarr
 def join_requests(
     simulations: Sequence[Simulation], lanes: Iterable[list[np.ndarray]]
 ) -> list[Outcome]:
-    """Join the requests of each simulation's lanes, on the workload's clock; see `join_counts`."""
+    """Join the requests of each simulation's lanes, on the workload's clock.
+
+    lanes: the arrays of `Requests`, without the lane axis, of all lanes in order.
+    """
     outcomes = []
     results = iter(lanes)
     for one in simulations:

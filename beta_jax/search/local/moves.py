@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from beta_jax.placement.changes import replica_bytes
+from beta_jax.placement.devices import replica_bytes
 from beta_jax.placement.problem import Problem
 from beta_jax.search.instances import NEVER_FITS, devices_table, memory_table, weight_table
 from beta_jax.simulator.engine import idle_ticks, slo_ticks
