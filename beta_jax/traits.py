@@ -27,5 +27,3 @@ class Trait(enum.Flag):
     """All requests of a model take equally long on a group: none has its own `Workload.work`. With
     `AT_ARRIVAL`, one clock says all about a group that hosts models of one type
     (`Lane.num_clocks`)."""
-    SEGMENTS_APART = enum.auto()
-    """A change of placement forgets what was before: segments of a schedule are lanes."""

@@ -246,12 +246,12 @@ class Rules:
     def traits(self, *workloads: Workload) -> Trait:
         """What shortcuts may rely on where these workloads are served.
 
-        No rules carry work over a change of placement. With published batching the event of a group
-        that has nothing to do holds up those of all others, so that groups are not apart.
+        With published batching the event of a group that has nothing to do holds up those of all
+        others, so that groups are not apart.
         """
         if self.batches:
-            return Trait.SEGMENTS_APART | (Trait.LOCAL if self.batching == "strict" else Trait.NONE)
-        found = self.rule.traits | Trait.AT_ARRIVAL | Trait.ONE_BY_ONE | Trait.SEGMENTS_APART
+            return Trait.LOCAL if self.batching == "strict" else Trait.NONE
+        found = self.rule.traits | Trait.AT_ARRIVAL | Trait.ONE_BY_ONE
         by_model = all(workload.work is None for workload in workloads)
         return found | (Trait.WORK_BY_MODEL if by_model else Trait.NONE)
 
