@@ -44,6 +44,7 @@ _EXPORTS = {
     ),
     "traces": ("TraceError", "load_trace"),
     "traces.replay": ("replay",),
+    "planning.questions": ("plan",),
     "analysis.metrics": ("latency_summary", "utilisation"),
     "analysis.misses": ("MissReason", "miss_reasons"),
     "analysis.timeline": ("write_timeline",),
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from beta_jax.profiles.measure import MeasureError as MeasureError
     from beta_jax.profiles.measure import MeasureSettings as MeasureSettings
     from beta_jax.profiles.measure import measure_profile as measure_profile
+    from beta_jax.planning.questions import plan as plan
     from beta_jax.profiles.prefill import PrefillTable as PrefillTable
     from beta_jax.profiles.prefill import load_prefill as load_prefill
     from beta_jax.profiles.profile import Profile as Profile

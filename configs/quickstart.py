@@ -26,8 +26,7 @@ in each group, history.csv and its figure how the search went on.
 --config.local_search.budget_simulations=100000 searches longer, --config.train_slices=8
 --config.local_search.worst_share=0.25 for the worst quarter of the training time.
 
-How many devices are enough? --config.num_devices=4,6,8 places for each number of them (devices.csv
-and its figure): 8 are, of these, the fewest that reach 99 %.
+How many devices are enough, the config `plan` finds.
 """
 
 from __future__ import annotations

@@ -47,6 +47,27 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     return Interval(mean, mean - half, mean + half, num)
 
 
+def proportion_interval(
+    proportion: float, num: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Bounds on a proportion that was seen in `num` independent trials; never of width zero.
+
+    Wilson's score interval ("Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association, 1927). Raises ValueError for no trials.
+    """
+    if num < 1:
+        raise ValueError(f"a proportion needs at least one trial, got {num}")
+    from scipy.special import ndtri
+
+    square = float(ndtri((1 + confidence) / 2)) ** 2
+    middle = (proportion + square / (2 * num)) / (1 + square / num)
+    half = (proportion * (1 - proportion) / num + square / (4 * num**2)) ** 0.5
+    half *= square**0.5 / (1 + square / num)
+    # It contains the proportion but for rounding, and is within [0, 1].
+    low, high = min(middle - half, proportion), max(middle + half, proportion)
+    return max(low, 0.0), min(high, 1.0)
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Interval for the mean of `a - b`, replication i of both having met the same traffic.
 

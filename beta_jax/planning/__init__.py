@@ -1,23 +1,28 @@
-"""Planning: what several policies find for a service, what to use of it, how many devices do."""
+"""Planning: what a service needs for 99 %, and what several policies find for it.
 
-from beta_jax.planning.plan import (
-    IMPROVES,
-    TODAY,
-    Plan,
-    device_rows,
-    fewest_devices,
-    history_rows,
-    make_plan,
-    reaches,
-)
+`beta_jax.plan` answers questions of capacity from traffic (`Log`, `Generated`, `Fitted`); `choose`
+compares what policies find for one cluster.
+"""
+
+from beta_jax.planning.choice import IMPROVES, TODAY, Choice, choose, history_rows
+from beta_jax.planning.questions import QUESTIONS, Answer, PlanError, plan
+from beta_jax.planning.traffic import Fitted, Generated, Log, TrafficSource
+from beta_jax.planning.trials import Setting, Trial
 
 __all__ = [
     "IMPROVES",
+    "QUESTIONS",
     "TODAY",
-    "Plan",
-    "device_rows",
-    "fewest_devices",
+    "Answer",
+    "Choice",
+    "Fitted",
+    "Generated",
+    "Log",
+    "PlanError",
+    "Setting",
+    "TrafficSource",
+    "Trial",
+    "choose",
     "history_rows",
-    "make_plan",
-    "reaches",
+    "plan",
 ]

@@ -1,22 +1,33 @@
-"""The figures of a plan, from its tables alone: never imports JAX."""
+"""The figures of plans and of searches, from their tables alone: never imports JAX."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.report import figures, tables
 
-NAMES = ("history", "devices")
-"""Figures that a plan can have, each with the table that it is drawn from."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+POOL = "num_devices_"
+"""Before the name of a pool, in columns of plans for several."""
+QUESTIONS = {
+    "devices": ("num_devices", "Devices"),
+    "rate": ("rate", "Rate scale"),
+    "slo": ("slo", "Factor of the SLO"),
+    "cv": ("cv", "Factor of the CV"),
+}
+"""The column that each varies, and what the figure calls it."""
+PLAN_FILES = tuple(f"plan_{name}.{kind}" for name in QUESTIONS for kind in figures.KINDS)
 
 
 def draw(directory: Path) -> list[Path]:
-    """Draw, as .pdf and .png, what there are tables for; raises ResultsError, OSError."""
-    paths = []
-    for name, draw_table in zip(NAMES, (draw_history, draw_devices), strict=True):
-        if (table := directory / f"{name}.csv").exists():
-            paths += draw_table(table, directory / name)
-    return paths
+    """Draw, as .pdf and .png, how searches went on; raises ResultsError, OSError."""
+    table = directory / "history.csv"
+    return draw_history(table, directory / "history") if table.exists() else []
 
 
 def draw_history(table: Path, stem: Path) -> list[Path]:
@@ -48,24 +59,121 @@ def draw_history(table: Path, stem: Path) -> list[Path]:
         return figures.save(figure, stem)
 
 
-def draw_devices(table: Path, stem: Path) -> list[Path]:
-    """SLO attainment against the size of the cluster, in training beside that on test traffic.
+def draw_plan(directory: Path) -> list[Path]:
+    """Draw, as .pdf and .png, a figure per question of a plan; raises ResultsError, OSError.
 
-    table: CSV with num_devices, placement, train_attainment, test_attainment. Writes `stem`.pdf
-    and .png; raises ResultsError, OSError.
+    Reads plan.csv: question, what varies, price_per_hour, attainment, low, high, target, answer,
+    frontier.
     """
-    columns = {"train_attainment": "Training traffic", "test_attainment": "Test traffic"}
-    read = {"num_devices": int, "placement": str} | dict.fromkeys(columns, float)
-    given = tables.read_csv(table, read)
-    if all(row["train_attainment"] == row["test_attainment"] for row in given):
-        columns = {"train_attainment": "Training and test traffic are the same"}
-    rows = [
-        {"panel": column, "x": row["num_devices"], "policy": row["placement"]}
-        | {figures.ATTAINMENT.column: row[column], "replication": 0, "trained_on_test": False}
-        for row in given
-        for column in columns
-    ]
-    panels = [figures.Panel(column, "num_devices", 60, title) for column, title in columns.items()]
-    names = {row["placement"]: row["placement"] for row in given}
-    colours = figures.colours_of(list(names))
-    return figures.save(figures.curves_figure(rows, panels, names=names, colours=colours), stem)
+    columns: tables.Columns = {
+        **{"question": str, "answer": tables.truth, "frontier": tables.truth},
+        **dict.fromkeys(("attainment", "low", "high", "target", "price_per_hour"), float),
+    }
+    rows = tables.read_csv(directory / "plan.csv", columns)
+    paths = []
+    for question in QUESTIONS:
+        stem = directory / f"plan_{question}"
+        own = [row for row in rows if row["question"] == question]
+        for kind in figures.KINDS:
+            stem.with_suffix(f".{kind}").unlink(missing_ok=True)
+        if own:
+            pools = [name for name in own[0] if name.startswith(POOL)]
+            figure = _draw_mixes(own, pools) if pools else _draw_question(own, question)
+            paths += figures.save(figure, stem)
+    return paths
+
+
+def _draw_question(rows: Sequence[tables.Row], question: str) -> Figure:
+    """Attainment against what a question varies, with intervals."""
+    column, label = QUESTIONS[question]
+    rows = sorted(rows, key=lambda row: float(row[column]))
+    with figures.style():
+        figure = figures.new_figure(4.8, 3.0)
+        axes = figure.subplots()
+        _marks(axes, rows, [float(row[column]) for row in rows], figures.BETA_COLOUR, "", "-")
+        _finish(figure, axes, rows, label)
+        best = next((float(row[column]) for row in rows if row["answer"]), None)
+        if question != "devices" and best is not None:  # all rates there are would hide it
+            axes.set_xlim(0.5 * best, 2 * best)
+        return figure
+
+
+def _draw_mixes(rows: Sequence[tables.Row], pools: Sequence[str]) -> Figure:
+    """Attainment against cost, of clusters of one pool and of several; the cheapest to reach it."""
+    groups = {name: [r for r in rows if _only(r, name, pools)] for name in pools}
+    mixed = [row for row in rows if sum(int(row[name]) > 0 for name in pools) > 1]
+    with figures.style():
+        figure = figures.new_figure(5.6, 3.4)
+        axes = figure.subplots()
+        for (name, own), colour in zip(groups.items(), figures.COLOURS, strict=False):
+            own = sorted(own, key=lambda row: row["price_per_hour"])
+            prices = [row["price_per_hour"] for row in own]
+            _marks(axes, own, prices, colour, f"{name.removeprefix(POOL)} alone", "--")
+        if mixed:
+            prices = [row["price_per_hour"] for row in mixed]
+            _marks(axes, mixed, prices, figures.BETA_COLOUR, "mixed", "")
+        edge = [row for row in rows if row["frontier"]]
+        axes.scatter(
+            [row["price_per_hour"] for row in edge],
+            [100 * row["attainment"] for row in edge],
+            s=60,
+            facecolors="none",
+            edgecolors="0.4",
+            linewidths=0.8,
+            label="frontier",
+            zorder=4,
+        )
+        _finish(figure, axes, rows, "Price per hour")
+        return figure
+
+
+def _only(row: tables.Row, name: str, pools: Sequence[str]) -> bool:
+    return all((int(row[other]) > 0) == (other == name) for other in pools)
+
+
+def _marks(
+    axes: Axes, rows: Sequence[tables.Row], x: Sequence[float], colour: str, label: str, line: str
+) -> None:
+    """Means with their intervals."""
+    mean = [100 * row["attainment"] for row in rows]
+    below = [m - 100 * row["low"] for m, row in zip(mean, rows, strict=True)]
+    above = [100 * row["high"] - m for m, row in zip(mean, rows, strict=True)]
+    axes.errorbar(
+        x,
+        mean,
+        yerr=[below, above],
+        color=colour,
+        label=label or None,
+        linestyle=line or "none",
+        linewidth=1.0,
+        marker="o",
+        markersize=3.5,
+        elinewidth=0.8,
+        capsize=2,
+    )
+
+
+def _finish(figure: Figure, axes: Axes, rows: Sequence[tables.Row], label: str) -> None:
+    """The target, the answer and the axes."""
+    target = 100 * rows[0]["target"]
+    axes.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
+    for row in rows:
+        if row["answer"]:
+            column = next((c for c, name in QUESTIONS.values() if name == label), "price_per_hour")
+            axes.plot(
+                float(row[column]),
+                100 * row["attainment"],
+                marker="*",
+                markersize=10,
+                color="black",
+                linestyle="none",
+                label="answer",
+                zorder=5,
+            )
+    axes.set(xlabel=label, ylabel="SLO attainment (%)")
+    # What lies far below the target says little: the boundary is what is asked for.
+    low = max(min(100 * row["low"] for row in rows), 100 - 12 * (100 - target), 0)
+    axes.set_ylim(low - 0.05 * (100 - low), 100 + 0.05 * (100 - low))
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figures.add_note(figure, [f"dotted: the target, {target:g} %; bars: 95 % intervals"])

@@ -27,12 +27,12 @@ from experiments.tools import plan_figures, request_files, service_figures
 from experiments.tools.placement_files import renumbered, require_valid
 
 if TYPE_CHECKING:
-    from beta_jax.planning import Plan
+    from beta_jax.planning import Choice
     from experiments.tools.service import Served
 
 SOMETIMES = (
     "changes.csv",
-    *(f"{name}.{kind}" for name in plan_figures.NAMES for kind in ("csv", "pdf", "png")),
+    *(f"history.{kind}" for kind in ("csv", "pdf", "png")),
 )
 """Files that not every run has."""
 FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
@@ -71,11 +71,8 @@ class Config:
     slo_scale: Annotated[float, "SLO as a multiple of the type's single-device latency"] = 5.0
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     num_devices: Annotated[
-        tuple[int, ...], "devices in the cluster; of several, the fewest that reach the goal"
+        tuple[int, ...], "devices in the cluster, one number; `--config plan` finds how many do"
     ]
-    goal: Annotated[float, "SLO attainment on the training requests that devices are to reach"] = (
-        0.99
-    )
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
     pools: Annotated[str | None, POOLS_HELP] = None
@@ -95,6 +92,11 @@ class Config:
     def __post_init__(self) -> None:
         if not self.num_devices:
             raise ValueError("num_devices is empty: how many devices are there?")
+        if len(self.num_devices) > 1:
+            raise ValueError(
+                f"num_devices is one number, got {len(self.num_devices)}: how many are enough, "
+                "`run.py --config plan` finds"
+            )
         if self.max_moved_gib is not None:
             if self.start_from is None:
                 raise ValueError("max_moved_gib bounds changes of a placement: give start_from")
@@ -112,7 +114,7 @@ def _searches(options: SearchOptions) -> bool:
 class _Inputs(NamedTuple):
     """What the files say."""
 
-    problems: list[Problem]
+    problem: Problem
     training: list[Workload]
     test: Workload
     trained_on_test: bool
@@ -147,22 +149,19 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         changes = {"start_from": inputs.today, "max_bytes_moved": limit}
         options[planning.IMPROVES] = dataclasses.asdict(config.local_search) | changes
     with stopwatch.part("place"):
-        plans = [
-            planning.make_plan(problem, inputs.training, options, objective, inputs.today)
-            for problem in inputs.problems
-        ]
-    plan = planning.fewest_devices(plans, config.goal)
-    served = service.serve(plan.problem, plan.placements, inputs.test, config.warmup_s, stopwatch)
-    _report(config, inputs, plans, served, directory)
+        choice = planning.choose(inputs.problem, inputs.training, options, objective, inputs.today)
+    placements = choice.placements
+    served = service.serve(inputs.problem, placements, inputs.test, config.warmup_s, stopwatch)
+    _report(config, inputs, choice, served, directory)
 
 
 def _read(config: Config) -> _Inputs:
     """Raises what reading files raises, and ValueError for what does not go together."""
-    clusters, profile = _clusters(config)
+    cluster, profile = _cluster(config)
     today: Placement | None = None
     listed: tuple[Model, ...] = ()
     if config.start_from is not None:
-        loaded, listed = load_placement(input_path(config.start_from), clusters[0].names)
+        loaded, listed = load_placement(input_path(config.start_from), cluster.names)
         if isinstance(loaded, Schedule):
             raise PlacementError(
                 f"{config.start_from}: a search starts from one placement, this is a schedule"
@@ -176,73 +175,63 @@ def _read(config: Config) -> _Inputs:
     if config.test_requests is not None:
         test = read_requests(input_path(config.test_requests), names)
     models = describe_models(names, config, profile, train, listed)
-    problems = [Problem(models, cluster, profile, config.rules) for cluster in clusters]
+    problem = Problem(models, cluster, profile, config.rules)
     if today is not None:
         today = renumbered(today, listed, models)
-        for problem in problems:
-            require_valid(str(config.start_from), today, problem)
+        require_valid(str(config.start_from), today, problem)
         if not {model.name for model in listed} & set(request_files.model_names(path, [])):
             raise ValueError(
                 f"{config.requests} asks for none of the models of {config.start_from}: "
                 f"{', '.join(model.name for model in listed[:5])}, ..."
             )
     training = request_files.slices(train, config.train_slices)
-    return _Inputs(problems, training, test, test is train, today)
+    return _Inputs(problem, training, test, test is train, today)
 
 
-def _clusters(config: Config) -> tuple[list[Cluster], Profile]:
-    """The clusters to place on, and their profile."""
+def _cluster(config: Config) -> tuple[Cluster, Profile]:
+    """The cluster to place on, and its profile."""
     if config.pools is not None:
         cluster, profiles = read_cluster(input_path(config.pools))
-        return [cluster], profile_of(cluster, profiles)
-    memory_bytes = config.memory_gib * GB
-    clusters = [Cluster(n, memory_bytes, config.devices_per_node) for n in config.num_devices]
-    return clusters, load_profile(input_path(config.profile))
+        return cluster, profile_of(cluster, profiles)
+    (num_devices,) = config.num_devices
+    cluster = Cluster(num_devices, config.memory_gib * GB, config.devices_per_node)
+    return cluster, load_profile(input_path(config.profile))
 
 
 def _report(
     config: Config,
     inputs: _Inputs,
-    plans: Sequence[Plan],
+    choice: Choice,
     served: Sequence[Served],
     directory: Path,
 ) -> None:
-    """Write and print the report on the chosen plan, and what this run has besides."""
+    """Write and print the report on what was found, and what this run has besides."""
     from beta_jax import planning
     from experiments.tools import changes, service
 
-    plan = planning.fewest_devices(plans, config.goal)
-    chosen = plan.placements[plan.chosen]
-    facts = {name: plan.training(name) for name in plan.placements}
-    optional = {"history": planning.history_rows(plan.results)}
+    problem, placements = choice.problem, choice.placements
+    chosen = placements[choice.chosen]
+    facts = {name: choice.training(name) for name in placements}
+    optional = {"history": planning.history_rows(choice.results)}
     notes = []
-    if len(plans) > 1:
-        optional["devices"] = rows = planning.device_rows(plans, inputs.test, config.warmup_s)
-        share = f"{100 * config.goal:g} % of the training requests in time"
-        reached = planning.reaches(plan, config.goal)
-        verdict = "are the fewest that serve" if reached else "are the most, and do not serve"
-        notes.append(f"devices\n{tables.to_text(rows)}")
-        notes.append(f"{plan.num_devices} devices {verdict} {share}; the other tables are of these")
     if inputs.today is not None:
-        changed = changes.from_first(plan.problem, plan.placements)
+        changed = changes.from_first(problem, placements)
         facts = {name: facts[name] | changes.moved(changed, name) for name in facts}
         optional["changes"] = changes.rows(changed)
-        notes.append(f"from {config.start_from} to {plan.chosen}: {changed[plan.chosen]}")
-    service.report(
-        plan.problem, served, directory, trained_on_test=inputs.trained_on_test, facts=facts
-    )
+        notes.append(f"from {config.start_from} to {choice.chosen}: {changed[choice.chosen]}")
+    service.report(problem, served, directory, trained_on_test=inputs.trained_on_test, facts=facts)
     for file in SOMETIMES:
         (directory / file).unlink(missing_ok=True)
     for name, rows in optional.items():
         if rows:
             files.write(directory / f"{name}.csv", tables.to_csv(rows))
-    for warning in plan.warnings:
+    for warning in choice.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    names = plan.problem.cluster.names
-    save_placement(directory / "placement.json", chosen, plan.problem.models, names)
+    names = problem.cluster.names
+    save_placement(directory / "placement.json", chosen, problem.models, names)
     if inputs.today is not None and chosen == inputs.today:
         notes.append("nothing better was found than what runs today, within what may be loaded")
-    notes.append(f"{directory / 'placement.json'} is what {plan.chosen} found: {chosen}")
+    notes.append(f"{directory / 'placement.json'} is what {choice.chosen} found: {chosen}")
     print("\n\n".join(notes))
 
 

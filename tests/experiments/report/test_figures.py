@@ -277,25 +277,6 @@ def test_a_history_climbs_in_steps_over_the_simulations(tmp_path, drawn):
     assert high - low >= 1  # a small gain looks small
 
 
-def test_devices_show_training_beside_test_traffic(tmp_path, drawn):
-    table = tmp_path / "devices.csv"
-    keys = ("num_devices", "placement", "train_attainment", "test_attainment")
-    values = [
-        (8, "local-search", 1.0, 0.98),
-        (4, "local-search", 0.9, 0.8),
-        (4, "sr", 0.7, 0.6),
-        (8, "sr", 1, 1),
-    ]
-    table.write_text(tables.to_csv([dict(zip(keys, row, strict=True)) for row in values]))
-    plan_figures.draw_devices(table, tmp_path / "devices")
-    train, test = drawn[0].axes
-    assert (train.get_title(), test.get_title()) == ("Training traffic", "Test traffic")
-    for axes, expected in ((train, [[90, 100], [70, 100]]), (test, [[80, 98], [60, 100]])):
-        curves = [line for line in axes.lines if list(line.get_xdata()) == [4, 8]]
-        assert [list(line.get_ydata()) for line in curves] == [pytest.approx(y) for y in expected]
-        assert same_color(curves[0].get_color(), figures.BETA_COLOUR)
-
-
 def test_scores_beyond_the_limit_stand_out_and_stay_inside(tmp_path, drawn):
     table = tmp_path / "selfcheck.csv"
     keys = ("case", "quantity", "difference_in_se", "verdict")

@@ -163,31 +163,6 @@ def test_today_is_improved_within_the_bound_and_the_change_is_told(main, tmp_pat
     assert not [*folder.glob("history.*"), *folder.glob("changes.*")]
 
 
-@pytest.mark.slow
-def test_of_several_numbers_of_devices_the_fewest_that_reach_the_goal(main, tmp_path, capsys):
-    arguments = ["--config=quickstart", "--config.num_devices=8,4,6", "--config.goal=0.95"]
-    assert main(*arguments) == 0
-    folder = tmp_path / "out"
-    table = rows(folder / "devices.csv")
-    assert [row["num_devices"] for row in table] == ["8", "8", "4", "4", "6", "6"]
-    reached = {
-        int(row["num_devices"]): float(row["train_attainment"]) >= 0.95
-        for row in table
-        if row["placement"] == "mp-search"
-    }
-    assert reached == {4: False, 6: True, 8: True}
-    assert "6 devices are the fewest that serve 95 %" in capsys.readouterr().out
-    own = [row for row in table if row["num_devices"] == "6"]
-    for row, summary in zip(own, rows(folder / "summary.csv"), strict=True):
-        assert (row["placement"], row["layout"]) == (summary["placement"], summary["layout"])
-        assert row["test_attainment"] == summary["slo_attainment"]
-    placement, _ = load_placement(folder / "placement.json")
-    assert placement.num_devices == 6
-    assert (folder / "devices.png").stat().st_size > 5_000
-    assert main("--config=quickstart", "--config.num_devices=4,2") == 0
-    assert "4 devices are the most, and do not serve 99 %" in capsys.readouterr().out
-
-
 def test_evaluate_compares_placements_and_tells_what_changes(main, tmp_path, capsys):
     document = json.loads(EXAMPLE.read_text())
     first, *others = document["groups"][0]["models"]
@@ -254,6 +229,7 @@ def test_a_schedule_is_compared_in_service_only(main, tmp_path):
         (["quickstart", "--config.start_from={wide}"], "wide.json: 1x(1,1,8) uses 8 devices of 4"),
         (["quickstart", "--config.start_from={missing}"], "missing.json"),
         (["quickstart", "--config.num_devices="], "num_devices is empty"),
+        (["quickstart", "--config.num_devices=4,6"], "how many are enough, `run.py --config plan`"),
         (["quickstart", "--config.test_share=1"], "in (0, 1), got 1"),
         (["quickstart", "--config.test_share=.5", "--config.test_requests=x"], "give one"),
         (["quickstart", "--config.train_slices=0"], "1 slice"),

@@ -14,7 +14,6 @@ from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.search import Result, place
 from beta_jax.search.objective import Objective, judge
-from beta_jax.simulator import simulate
 from beta_jax.types import Workload
 
 TODAY = "today"
@@ -24,7 +23,7 @@ IMPROVES = "local-search"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+class Choice:
     """What there is to choose from on one cluster.
 
     placements: by the name that tables call them, today's first; results: those of the policies.
@@ -39,10 +38,6 @@ class Plan:
     attainment: NDArray[np.float64]
 
     @property
-    def num_devices(self) -> int:
-        return self.problem.cluster.num_devices
-
-    @property
     def warnings(self) -> list[str]:
         """What the policies had to say."""
         return [warning for result in self.results.values() for warning in result.warnings]
@@ -54,13 +49,13 @@ class Plan:
         return mean | ({"train_worst": float(own.min())} if len(own) > 1 else {})
 
 
-def make_plan(
+def choose(
     problem: Problem,
     training: Sequence[Workload],
     policies: Mapping[str, Mapping[str, Any]],
     objective: Objective,
     today: Placement | None,
-) -> Plan:
+) -> Choice:
     """Place by each policy with its options.
 
     Chosen is what has the highest objective, the first of equals; if there is a placement already,
@@ -76,35 +71,7 @@ def make_plan(
     require_placed(any(map(hosts_any, placements.values())), warnings)
     value, attainment = judge(problem, training, list(placements.values()), objective)
     chosen = list(placements)[int(value.argmax())] if today is None else IMPROVES
-    return Plan(problem, placements, results, chosen, attainment)
-
-
-def reaches(plan: Plan, goal: float) -> bool:
-    """Whether its choice has that SLO attainment, on the mean of the training traffic."""
-    return plan.training(plan.chosen)["train_attainment"] >= goal
-
-
-def fewest_devices(plans: Sequence[Plan], goal: float) -> Plan:
-    """The plan with the fewest devices that reaches the goal; if none does, with the most."""
-    by_size = sorted(plans, key=lambda plan: plan.num_devices)
-    return next((plan for plan in by_size if reaches(plan, goal)), by_size[-1])
-
-
-def device_rows(plans: Sequence[Plan], test: Workload, warmup_s: float) -> list[dict[str, Any]]:
-    """How well each cluster serves by each placement, on the training and on the test traffic."""
-    rows = []
-    for plan in plans:
-        placements = list(plan.placements.values())
-        tally = simulate(plan.problem, placements, test, warmup_s=warmup_s)
-        rows += [
-            {"num_devices": plan.num_devices, "placement": name, "layout": str(placement)}
-            | plan.training(name)
-            | {"test_attainment": attainment}
-            for (name, placement), attainment in zip(
-                plan.placements.items(), tally.attainment.tolist(), strict=True
-            )
-        ]
-    return rows
+    return Choice(problem, placements, results, chosen, attainment)
 
 
 def history_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from beta_jax import Cluster, Group, Model, ParallelConfig, Placement, Problem, Result, Workload
-from beta_jax.planning import make_plan
-from beta_jax.planning import plan as planning
+from beta_jax.planning import choice as planning
+from beta_jax.planning import choose
 from beta_jax.search.objective import Objective
 
 from instances import make_profile
@@ -34,7 +34,7 @@ def test_all_policies_are_judged_by_one_objective(worst_share, chosen, monkeypat
     # A score of its own, as a policy with another objective has, decides nothing.
     made = {policy: Result(placement, len(policy), 1) for policy, placement in found.items()}
     monkeypatch.setattr(planning, "place", lambda policy, *_: made[policy])
-    plan = make_plan(
+    plan = choose(
         problem, TRAINING, {policy: {} for policy in found}, Objective(worst_share), today=None
     )
     assert plan.chosen == chosen
@@ -44,6 +44,6 @@ def test_all_policies_are_judged_by_one_objective(worst_share, chosen, monkeypat
 
 def test_today_is_a_candidate_but_what_improves_it_is_chosen(monkeypatch):
     monkeypatch.setattr(planning, "place", lambda *_: Result(ONLY_B, 0.0, 1))
-    plan = make_plan(TWO, [every_second("aab")], {"local-search": {}}, Objective(), today=ONLY_A)
+    plan = choose(TWO, [every_second("aab")], {"local-search": {}}, Objective(), today=ONLY_A)
     assert [*plan.placements] == ["today", "local-search"] and plan.chosen == "local-search"
     assert plan.training("today") == {"train_attainment": pytest.approx(2 / 3)}
