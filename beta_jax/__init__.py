@@ -87,13 +87,13 @@ if TYPE_CHECKING:
     from beta_jax.placement.placement import Schedule as Schedule
     from beta_jax.placement.problem import Problem as Problem
     from beta_jax.placement.problem import make_models as make_models
+    from beta_jax.planning.questions import plan as plan
     from beta_jax.profiles.architectures import ARCHITECTURES as ARCHITECTURES
     from beta_jax.profiles.architectures import Architecture as Architecture
     from beta_jax.profiles.measure import Measured as Measured
     from beta_jax.profiles.measure import MeasureError as MeasureError
     from beta_jax.profiles.measure import MeasureSettings as MeasureSettings
     from beta_jax.profiles.measure import measure_profile as measure_profile
-    from beta_jax.planning.questions import plan as plan
     from beta_jax.profiles.prefill import PrefillTable as PrefillTable
     from beta_jax.profiles.prefill import load_prefill as load_prefill
     from beta_jax.profiles.profile import Profile as Profile
