@@ -7,8 +7,8 @@
     python run.py --config plan --config.questions=rate,slo --config.num_devices=8
     python run.py --config plan --config.requests=none --config.rate_rps=20 --config.cv=4
 
-Takes 8 s. Expect on the example (8 x bert-2.6b) that 8 devices do, with 99.95 % (99.91 to 100) over
-40 workloads like the log, and 7 do not, with 98.4 %, for bursts. With 8 rates may grow 1.8-fold.
+Takes 8 s. Expect on the example (8 x bert-2.6b) that 8 devices do, with 99.95 % (99.90 to 100) over
+40 workloads like the log, and 7 do not, with 98.3 %, for bursts. With 8 rates may grow 1.8-fold.
 
 R.csv has the columns arrival_s,model. Placements are made for one workload drawn from it, in whole
 blocks of --config.block_s, and tested on --config.seeds others; --config.fit draws them from gamma
