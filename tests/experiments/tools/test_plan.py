@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import run
-from beta_jax import load_placement
+from beta_jax import load_placement, load_profile
 
 Main = Callable[..., int]
 SMALL = ("--config.seeds=4", "--config.target=0.9", "--config.num_devices=8")
@@ -41,7 +41,8 @@ def test_models_of_a_file_and_the_worst_of_them(main, tmp_path, capsys):
     assert main(*files, *SMALL) == 0, capsys.readouterr().err
     placement, found = load_placement(tmp_path / "out" / "placement.json")
     assert [(m.name, m.type) for m in found] == [("chat", "bert-1.3b"), ("code", "bert-2.6b")]
-    assert [m.slo_s for m in found] == pytest.approx([3.0, 8 * 0.238])
+    single_s = load_profile("v100").single_device_latency_s("bert-2.6b")
+    assert [m.slo_s for m in found] == pytest.approx([3.0, 8 * single_s])
     (answer,) = rows(tmp_path / "out" / "answers.csv")
     assert answer["answer"] == f"{placement.num_devices} device" + "s" * (placement.num_devices > 1)
     assert "of the worst-served model's requests" in capsys.readouterr().out
