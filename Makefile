@@ -29,7 +29,7 @@ benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py
 
 clean:
-	rm -rf .venv results docs/_build docs/configs.md
+	rm -rf .venv results docs/_build docs/configs.md docs/searching.md
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "beta_jax needs Python >= 3.11: make PYTHON=...")'

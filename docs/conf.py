@@ -24,12 +24,11 @@ from experiments.engine.fields import describe, render, walk  # noqa: E402
 project, author, release = "beta_jax", "the beta_jax developers", __version__
 copyright = "the beta_jax developers, Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "search.md"]  # that is `searching` here: Sphinx has a `search`
 html_theme, html_title = "furo", f"beta_jax {__version__}"
 myst_heading_anchors = 4  # so that pages can link to sections
 myst_enable_extensions = ["dollarmath"]
 default_role = "code"  # docstrings write `name`
-autodoc_typehints = "none"  # signatures have them
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 nitpicky = False
@@ -87,6 +86,19 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
     lines[:] = [*to_rst(lines)]
 
 
+def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
+    """Fields of named tuples, of which Python says no more than their number."""
+    return skip or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
+
+
+def _read(app: Sphinx, name: str, source: list[str]) -> None:
+    source[0] = source[0].replace("](search.md", "](searching.md")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _process)
-    (ROOT / "docs" / "configs.md").write_text(configs_page())
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("source-read", _read)
+    docs = ROOT / "docs"
+    (docs / "configs.md").write_text(configs_page())
+    (docs / "searching.md").write_text((docs / "search.md").read_text())
