@@ -91,14 +91,16 @@ def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any)
     return skip or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
 
 
-def _read(app: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = source[0].replace("](search.md", "](searching.md")
+def _read(*event: Any) -> None:
+    text = event[-1]
+    text[0] = re.sub(r"\]\(([./]*(?:docs/)?)search\.md", r"](\1searching.md", text[0])
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _process)
     app.connect("autodoc-skip-member", _skip)
     app.connect("source-read", _read)
+    app.connect("include-read", _read)
     docs = ROOT / "docs"
     (docs / "configs.md").write_text(configs_page())
     (docs / "searching.md").write_text((docs / "search.md").read_text())
