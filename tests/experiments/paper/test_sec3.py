@@ -98,7 +98,7 @@ def test_drawing_needs_the_tables_alone_and_not_jax(smoke, tmp_path):
         shutil.copy(smoke / name, tmp_path)
     check = (
         "import sys; from pathlib import Path; from experiments.paper import sec3;"
-        f"sec3.TASK.draw(Path({str(tmp_path)!r}));"
+        f"sec3.SECTION.draw(Path({str(tmp_path)!r}));"
         "print(*sorted({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -100,7 +100,7 @@ def test_listed_models_keep_type_and_slo_and_the_config_tells_the_others(shipped
     assert [m.name for m in models] == names
     assert [m.type for m in models] == ["bert-1.3b", "bert-2.6b", "bert-6.7b", "bert-1.3b"]
     assert (models[0].slo_s, models[2].slo_s) == (7.0, 9.0)
-    assert models[1].slo_s == pytest.approx(5 * 0.238)
+    assert models[1].slo_s == 5 * profile.single_device_latency_s("bert-2.6b")
     assert [m.rate_rps for m in models] == [0.5, 0.0, 0.5, 0.0]  # 2 requests in 2 s
     config = make_config(model_types=("bert-2.6b",) * 3, start_from="P.json")
     with pytest.raises(ValueError, match=r"2 models that P.json does not list \(m2, m10\), mod"):
