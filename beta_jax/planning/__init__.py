@@ -4,7 +4,7 @@
 compares what policies find for one cluster.
 """
 
-from beta_jax.planning.choice import IMPROVES, TODAY, Choice, choose, history_rows
+from beta_jax.planning.choice import IMPROVES, TODAY, Choice, choose, history_rows, left_to_gain
 from beta_jax.planning.questions import QUESTIONS, Answer, PlanError, plan
 from beta_jax.planning.traffic import Fitted, Generated, Log, TrafficSource
 from beta_jax.planning.trials import Setting, Trial
@@ -24,5 +24,6 @@ __all__ = [
     "Trial",
     "choose",
     "history_rows",
+    "left_to_gain",
     "plan",
 ]

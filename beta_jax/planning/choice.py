@@ -13,6 +13,7 @@ from beta_jax.placement.hosting import hosts_any, require_placed
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.search import Result, place
+from beta_jax.search.bounds.served import training_bound
 from beta_jax.search.objective import Objective, judge
 from beta_jax.types import Workload
 
@@ -47,6 +48,13 @@ class Choice:
         own = self.attainment[:, list(self.placements).index(name)]
         mean = {"train_attainment": float(own.mean())}
         return mean | ({"train_worst": float(own.min())} if len(own) > 1 else {})
+
+
+def left_to_gain(choice: Choice, training: Sequence[Workload]) -> float:
+    """At most how much higher the mean SLO attainment of any static placement is than here."""
+    known = [r.upper_bound for r in choice.results.values() if r.upper_bound is not None]
+    bound = min(known) if known else training_bound(choice.problem, training)
+    return max(bound - choice.training(choice.chosen)["train_attainment"], 0.0)
 
 
 def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,23 @@ from beta_jax.search.instances import (
     devices_table,
     fitting_configs,
     memory_table,
+    requests_by_model,
     weight_table,
 )
-from beta_jax.search.result import Result, score_placements
+from beta_jax.search.objective import Objective
+from beta_jax.search.result import Result, mean_attainment
 from beta_jax.search.scoring import Scorer
 from beta_jax.traits import Trait
 from beta_jax.types import Workload
 
 MAX_PLACEMENTS = 1_000_000
 LANES_AT_ONCE = 8192
+PAIRS = 64
+"""With more pairs of groups for each placement that may be tried, placements are too many."""
+
+
+class TooManyPlacementsError(ValueError):
+    """More placements than are to be tried."""
 
 
 def exhaustive(instances: Instances) -> list[Result]:
@@ -32,52 +41,92 @@ def exhaustive(instances: Instances) -> list[Result]:
     Every list of groups, of every profiled configuration, with every set of models that fits. Their
     order matters, as it breaks ties of dispatch, but under rules with `Trait.LOCAL` only between
     groups that share a model: of two neighbours that share none, one order is enough. Groups
-    without a model are left out. Raises ValueError beyond `MAX_PLACEMENTS`.
+    without a model are left out. Raises TooManyPlacementsError beyond `MAX_PLACEMENTS`.
     """
-    return [_best(problem, workload) for problem, workload in instances]
+    return [try_all(problem, [workload], Objective()) for problem, workload in instances]
 
 
-def _best(problem: Problem, workload: Workload) -> Result:
-    options = _group_options(problem)
+def try_all(
+    problem: Problem,
+    workloads: Sequence[Workload],
+    objective: Objective,
+    most: int = MAX_PLACEMENTS,
+) -> Result:
+    """The best placement by any objective, on several workloads; nothing exceeds its bound.
+
+    Raises TooManyPlacementsError if there are more than `most`.
+    """
+    options = _group_options(problem, most)
     if not options:
-        return score_placements([(problem, workload)], [Placement(())])[0]
-    lists = _group_lists(options, problem)
+        return Result(Placement(()), 0.0, 1, upper_bound=0.0, gap=0.0)
+    lists = _group_lists(options, problem, most)
     configs = sorted({group.config for group in options})
     # A lane for every option; the last one has no group.
     codec = Codec(configs, len(problem.models), 1)
     lanes = codec.encode([*(Placement((group,)) for group in options), Placement()])
     hosted, config = lanes.hosted[:, 0], lanes.config[:, 0]
-    scorer = Scorer(problem, [workload], configs, lists.shape[1])
-    chunks = np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE))
-    score = np.concatenate([scorer(hosted[chunk], config[chunk]).score[0] for chunk in chunks])
-    best = int(score.argmax())
+    scorer = Scorer(problem, workloads, configs, lists.shape[1])
+    requests = np.array([requests_by_model(problem, workload) for workload in workloads])
+    attainment, value = [], []
+    for chunk in np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE)):
+        scores = scorer(hosted[chunk], config[chunk])
+        value.append(objective(scores, requests))
+        attainment.append(mean_attainment(scores.good, workloads))
+    best = int(np.concatenate(value).argmax())
+    highest, own = np.concatenate(attainment).max(), np.concatenate(attainment)[best]
     groups = tuple(options[i] for i in lists[best] if i < len(options))
-    return Result(Placement(groups), float(score[best]), len(lists))
+    return Result(
+        Placement(groups),
+        float(np.concatenate(value)[best]),
+        len(lists) * len(workloads),
+        upper_bound=float(highest),
+        gap=float(highest - own),
+    )
 
 
-def _group_options(problem: Problem) -> list[Group]:
+def _group_options(problem: Problem, most: int) -> list[Group]:
     """Every group that the cluster could have: a configuration, and one model or more on it."""
     kinds = {model.type for model in problem.models}
     configs = fitting_configs(problem, {c for kind in kinds for c in problem.profile.configs(kind)})
     weight = weight_table(problem, configs).tolist()
     memory = memory_table(problem, configs).tolist()
-    models = range(len(problem.models))
-    return [
-        Group(config, hosted)
-        for c, config in enumerate(configs)
-        for size in range(1, len(models) + 1)
-        for hosted in itertools.combinations(models, size)
-        if sum(weight[m][c] for m in hosted) <= memory[c]
-    ]
+    found: list[Group] = []
+    for c, config in enumerate(configs):
+        own = list(itertools.islice(_fitting_sets([w[c] for w in weight], memory[c]), most + 1))
+        found += [Group(config, hosted) for hosted in sorted(own, key=lambda s: (len(s), s))]
+        _require(len(found) <= most, problem, most)
+    return found
 
 
-def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
+def _fitting_sets(
+    weight: list[int], left: int, hosted: tuple[int, ...] = ()
+) -> Iterator[tuple[int, ...]]:
+    """Every set of models that fits and begins with those that are hosted already."""
+    for model in range(hosted[-1] + 1 if hosted else 0, len(weight)):
+        if weight[model] <= left:
+            yield (more := (*hosted, model))
+            yield from _fitting_sets(weight, left - weight[model], more)
+
+
+def _require(few: bool, problem: Problem, most: int) -> None:
+    if not few:
+        raise TooManyPlacementsError(
+            f"more than {most:,} placements of {len(problem.models)} models on "
+            f"{problem.cluster.num_devices} devices: too many to try them all"
+        )
+
+
+def _group_lists(options: list[Group], problem: Problem, most: int) -> NDArray[np.int64]:
     """All lists of groups that the devices suffice for, [list, place]; `len(options)` is none."""
     devices = devices_table(problem)
     size = np.zeros((len(options), len(devices)), np.int64)  # [option, pool]
     for row, group in zip(size, options, strict=True):
         row[group.config.pool] = group.config.num_devices
-    share = np.array([[not {*a.models}.isdisjoint(b.models) for b in options] for a in options])
+    _require(len(options) ** 2 <= PAIRS * most, problem, most)
+    hosted = np.zeros((len(options), len(problem.models)))
+    for o, group in enumerate(options):
+        hosted[o, list(group.models)] = 1
+    share = hosted @ hosted.T > 0
     local = Trait.LOCAL in problem.rules.traits()
     may_follow = share | (not local) | (np.arange(len(options))[:, None] <= np.arange(len(options)))
     lists = [np.arange(len(options))[:, None]]  # by their number of groups
@@ -89,11 +138,7 @@ def _group_lists(options: list[Group], problem: Problem) -> NDArray[np.int64]:
             suffice &= own <= free[:, None]
         row, added = np.nonzero(may_follow[longest[:, -1]] & suffice)
         lists.append(np.column_stack([longest[row], added]))
-        if sum(map(len, lists)) > MAX_PLACEMENTS:
-            raise ValueError(
-                f"more than {MAX_PLACEMENTS:,} placements of {len(problem.models)} models on "
-                f"{problem.cluster.num_devices} devices: too many to try them all"
-            )
+        _require(sum(map(len, lists)) <= most, problem, most)
     places = len(lists) - 1
     padded = [
         np.pad(part, ((0, 0), (0, places - part.shape[1])), constant_values=len(options))

@@ -75,6 +75,11 @@ def nominal_rates(policy: str, problem: Problem) -> NDArray[np.float64]:
     return rates
 
 
+def requests_by_model(problem: Problem, workload: Workload) -> NDArray[np.int64]:
+    """How many requests there are, int64 [model]."""
+    return np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
+
+
 def as_list(training: Training) -> list[Workload]:
     """The training workloads, one or several. Raises ValueError for none."""
     workloads = [training] if isinstance(training, Workload) else list(training)

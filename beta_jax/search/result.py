@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beta_jax.placement.hosting import statics
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.search.instances import Instances
 from beta_jax.simulator import simulate
-from beta_jax.types import TICKS_PER_SECOND
+from beta_jax.types import TICKS_PER_SECOND, Workload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Result:
     num_simulations: simulations it took. warnings: what the user should know, such as models left
     out. history: of a search that goes on, the best score after so many simulations. expected_loss:
     how much of what a search gained is likely to be lost on other traffic; None if unknown.
+    upper_bound: on the mean SLO attainment of any static placement on the training workloads, and
+    gap: how much higher it is than this placement's; None if the policy does not tell.
     """
 
     placement: Placement | Schedule
@@ -31,6 +34,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     history: tuple[tuple[int, float], ...] = ()
     expected_loss: float | None = None
+    upper_bound: float | None = None
+    gap: float | None = None
 
     @property
     def static(self) -> Placement:
@@ -59,6 +64,12 @@ def score_counts(good: Any, latency_ticks: Any, num_requests: Any, num_replicas:
     attainment = good / num_requests
     latency_mean_s = latency_ticks / TICKS_PER_SECOND / num_requests
     return attainment - latency_mean_s / 10_000 + num_replicas / 1_000_000
+
+
+def mean_attainment(good: NDArray[np.int64], workloads: Sequence[Workload]) -> NDArray[np.float64]:
+    """Float64 [lane], from int64 [workload, lane, model]; nothing is served of no requests."""
+    requests = np.array([max(len(workload), 1) for workload in workloads])
+    return (good.sum(2) / requests[:, None]).mean(0)
 
 
 def score_placements(

@@ -231,8 +231,19 @@ def _report(
     save_placement(directory / "placement.json", chosen, problem.models, names)
     if inputs.today is not None and chosen == inputs.today:
         notes.append("nothing better was found than what runs today, within what may be loaded")
+    notes.append(_left_to_gain(planning.left_to_gain(choice, inputs.training)))
+    result = choice.results.get(choice.chosen)
+    if result is not None and result.expected_loss is not None:
+        lost = 100 * max(result.expected_loss, 0.0)
+        notes.append(f"of what the search gained {lost:.1f} points may be lost on other requests")
     notes.append(f"{directory / 'placement.json'} is what {choice.chosen} found: {chosen}")
     print("\n\n".join(notes))
+
+
+def _left_to_gain(share: float) -> str:
+    if not share:
+        return "on the training requests no placement that stays serves more in time"
+    return f"at most {100 * share:.1f} points are left to gain on the training requests"
 
 
 def draw(directory: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from beta_jax import (
     PlacementError,
     Problem,
     Workload,
+    attainment_bound,
     compare_placements,
     place,
     simulate,
@@ -101,6 +102,30 @@ def test_a_longer_search_begins_with_the_shorter_one():
     )
     assert longer.history[: len(shorter.history)] == shorter.history
     assert longer.score > shorter.score and longer.num_simulations > shorter.num_simulations
+
+
+def test_it_stops_where_nothing_more_can_be_served():
+    light = [workload.part(0, 3) for workload in TRAFFIC]
+    found = place("local-search", PROBLEM, light, budget_simulations=10**9)
+    assert (found.upper_bound, found.gap, found.expected_loss) == (1.0, 0.0, 0.0)
+    some = place("local-search", PROBLEM, TRAFFIC, budget_simulations=100)
+    assert some.upper_bound == pytest.approx(
+        np.mean([attainment_bound(PROBLEM, w) for w in TRAFFIC])
+    )
+    assert some.gap == pytest.approx(
+        some.upper_bound - simulate(PROBLEM, some.placement, TRAFFIC).attainment.mean()
+    )
+
+
+def test_every_placement_of_a_tiny_problem_is_tried_on_all_workloads():
+    problem = dataclasses.replace(PROBLEM, models=PROBLEM.models[:2], cluster=Cluster(2, 2.0))
+    workloads = [workload.of_models([0, 1]) for workload in TRAFFIC]
+    found = place("local-search", problem, workloads, budget_simulations=20_000)
+    climbed = place("local-search", problem, workloads, budget_simulations=1)
+    assert found.score >= climbed.score and found.history == () != climbed.history
+    assert found.gap == 0 and found.upper_bound <= climbed.upper_bound
+    alone = place("exhaustive", problem, workloads[0])
+    assert alone == place("local-search", problem, workloads[0], budget_simulations=20_000)
 
 
 def test_groups_of_different_sizes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,21 +26,46 @@ RELIES_ON = Trait.ONE_BY_ONE | Trait.WORK_BY_MODEL
 """Under other rules a request may take less work than alone: then nothing is known but 100 %."""
 
 
+LONG = 2**18
+"""With more requests than this, what can be worked off in time takes too long to find out."""
+
+
 def attainment_bound(problem: Problem, workload: Workload) -> float:
     """An upper bound on the SLO attainment of any static placement, under any dispatch rule.
 
     Only the configurations count at which a model fits the memory and an idle group serves it
     within its SLO: requests of models without any are lost. Besides, the devices hold the weights
     of only so many models, and all of them together do only so much work between a request's
-    arrival and its deadline. 1 under rules that it does not hold for. NaN for an empty workload.
+    arrival and its deadline (left out with more than `LONG` requests). 1 under rules that it does
+    not hold for. NaN for an empty workload.
     """
     if not len(workload):
         return float("nan")
     if RELIES_ON not in problem.rules.traits(workload):
         return 1.0
+    most = most_served(problem, workload)
+    if len(workload) <= LONG:
+        in_time = ServedBound(problem, workload).in_time(problem.cluster.num_devices)
+        most = min(most, _whole(in_time))
+    return most / len(workload)
+
+
+def training_bound(problem: Problem, workloads: Sequence[Workload]) -> float:
+    """An upper bound on the mean SLO attainment over the workloads; empty ones count as 0."""
+    found = [attainment_bound(problem, workload) for workload in workloads]
+    return float(np.nan_to_num(found).mean())
+
+
+def most_served(problem: Problem, workload: Workload) -> int:
+    """At most how many requests any placement serves, by memory and total work: soon found."""
+    everything = range(len(problem.models))
     bound = ServedBound(problem, workload)
-    coarse = bound(range(len(problem.models)), devices_table(problem).tolist())
-    return min(coarse, bound.in_time(problem.cluster.num_devices)) / len(workload)
+    return min(_whole(bound(everything, devices_table(problem).tolist())), len(workload))
+
+
+def _whole(served: float) -> int:
+    """Whole requests, if rounding took no more than a millionth."""
+    return math.floor(served + 1e-6)
 
 
 class ServedBound:

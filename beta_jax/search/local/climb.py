@@ -12,6 +12,7 @@ with the shorter one. What was tried and what it brought is in docs/search.md.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -27,18 +28,28 @@ from beta_jax.placement.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import ProfileError
-from beta_jax.search.instances import Training, as_list, as_one, fitting_configs
+from beta_jax.search.bounds.served import most_served, training_bound
+from beta_jax.search.exhaustive import TooManyPlacementsError, try_all
+from beta_jax.search.instances import (
+    Training,
+    as_list,
+    as_one,
+    fitting_configs,
+    requests_by_model,
+)
 from beta_jax.search.local.moves import Placements, bytes_loaded, children, make_space
 from beta_jax.search.objective import Objective, judge
 from beta_jax.search.published.pipelines import mp_search
 from beta_jax.search.published.separation import mp_search_sep
-from beta_jax.search.result import Result
+from beta_jax.search.result import Result, mean_attainment
 from beta_jax.search.scoring import Scorer, Scores
 from beta_jax.simulator.engine import padded_size
 from beta_jax.types import ParallelConfig, Workload
 from beta_jax.workloads.synthesis import remix
 
 Indices = Sequence[int] | NDArray[np.integer]
+FEW_PLACEMENTS, REQUESTS_PER_S = 20_000, 10_000_000
+"""So few placements are all tried, if the budget allows, by requests simulated in a second."""
 CHILDREN = 256
 """Placements per round; of one workload, where nothing sorts them out beforehand, half as many."""
 PROPOSING = 0.125
@@ -52,12 +63,16 @@ MORE_GROUPS = 2
 
 
 class Incumbent(NamedTuple):
-    """The best placement after so many simulations. is_best: none can serve more."""
+    """The best placement after so many simulations. is_best: none can serve more.
+
+    attainment: the mean over the training workloads.
+    """
 
     num_simulations: int
     score: float
     placement: Placement
     is_best: bool
+    attainment: float
 
 
 @on_cpu()
@@ -93,6 +108,16 @@ def local_search(
     for problem, training in instances:
         begin = time.perf_counter()
         workloads = as_list(training)
+        if max_bytes_moved is None:
+            requests = max(sum(map(len, workloads)), 1)
+            most = budget_simulations // len(workloads)
+            if budget_s is not None:
+                most = int(REQUESTS_PER_S * budget_s) // requests
+            try:
+                results.append(try_all(problem, workloads, objective, min(most, FEW_PLACEMENTS)))
+                continue
+            except TooManyPlacementsError:
+                pass
         search = improve(problem, workloads, objective, start_from, max_bytes_moved, seed)
         first = latest = next(search)
         history = [first]
@@ -106,6 +131,7 @@ def local_search(
             latest = next(search)
             if latest.score > history[-1].score:
                 history.append(latest)
+        bound = latest.attainment if latest.is_best else training_bound(problem, workloads)
         results.append(
             Result(
                 latest.placement,
@@ -115,6 +141,8 @@ def local_search(
                 expected_loss=expected_loss(
                     problem, workloads, objective, first.placement, latest.placement
                 ),
+                upper_bound=bound,
+                gap=bound - latest.attainment,
             )
         )
     return results
@@ -189,9 +217,15 @@ class _Climb:
     ) -> None:
         self._num_simulations = num_simulations
         self._objective = objective
-        self._requests = np.array([_requests(problem, workload) for workload in workloads])
-        self._num_served = sum(map(len, workloads))
-        self._latency_counts = any(not np.isfinite(model.slo_s) for model in problem.models)
+        self._requests = np.array([requests_by_model(problem, workload) for workload in workloads])
+        self._workloads = workloads
+        # With an infinite SLO everything is served, and latency is what counts.
+        slo_counts = all(np.isfinite(model.slo_s) for model in problem.models)
+        self._enough = math.inf
+        if slo_counts:
+            # Whom it serves may still be fairer, unless it serves all.
+            served = [most_served(problem, workload) for workload in workloads]
+            self._enough = sum(map(len, workloads)) if objective.fairness else sum(served)
         configs = sorted(_configs(problem) | {g.config for start in starts for g in start.groups})
         # Whatever is filled is loaded: under a bound some children must do without.
         lean = 0.0 if max_bytes_moved is None else LEAN
@@ -214,7 +248,8 @@ class _Climb:
             self._num_simulations,
             float(self._value(self._scores, everything)[0]),
             placement,
-            int(self._scores.good.sum()) == self._num_served and not self._latency_counts,
+            int(self._scores.good.sum()) >= self._enough,
+            float(mean_attainment(self._scores.good, self._workloads)[0]),
         )
 
     def round(self, key: jax.Array) -> None:
@@ -271,11 +306,6 @@ def _lanes(scores: Scores, lanes: Indices) -> Scores:
 
 def _workloads(scores: Scores, workloads: Indices) -> Scores:
     return Scores(scores.score[list(workloads)], scores.good[list(workloads)])
-
-
-def _requests(problem: Problem, workload: Workload) -> NDArray[np.int64]:
-    """Requests per model, int64 [model]."""
-    return np.bincount(workload.model[workload.model >= 0], minlength=len(problem.models))
 
 
 def _configs(problem: Problem) -> set[ParallelConfig]:
