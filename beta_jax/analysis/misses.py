@@ -1,6 +1,6 @@
 """Why requests missed their SLO.
 
-Every miss is a rejection, and has exactly one reason, the first of these that holds:
+Every miss but the last kind is a rejection, and has exactly one reason, the first that holds:
 
 * NO_REPLICA: no group of the placement in force hosts the model.
 * SLO_TOO_SHORT: not even when idle does any of the groups that host it serve it within its SLO.
@@ -8,12 +8,17 @@ Every miss is a rejection, and has exactly one reason, the first of these that h
 * BEHIND_OWN: the earlier requests of its own model that the group had accepted would have made it
   late without those of any other model.
 * BEHIND_OTHER: without other models' requests in that group it would have been in time.
+* FAILED: it had been accepted, and was lost as its group failed.
 
 The last two ask what would have been: the group's earlier accepted requests of the same model run
 alone, each accepted as it was, and the missed one after them. Taking requests away never delays
 another one in a pipeline that serves first come, first served, so this is well defined: either
 the model's own requests suffice for the miss, or others are necessary for it. (Asking which request
 stood directly in front would blame whichever of a long queue happened to come last.)
+
+Where groups load weights or fail, a group begins anew when it has been away, or its devices change
+hands; NO_REPLICA is also that no host was there. A group that loads is taken to be idle, so that
+waiting for that is among BEHIND_OTHER.
 
 With batching a request that misses waits in its model's queue until a group that could serve it
 finds it at the head, and too late: this group it counts as sent to. What would have been is the
@@ -26,6 +31,7 @@ in front, and, by the published rules, for an idle group to look.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,16 +43,18 @@ from beta_jax.analysis.stage_times import (
     require_retraceable,
     run_stages,
 )
+from beta_jax.placement.hosting import statics
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import (
     Outcome,
+    Part,
     request_overhead_ticks,
     segments,
     slo_ticks,
     worked_ticks,
 )
-from beta_jax.types import Workload
+from beta_jax.types import ParallelConfig, Workload
 
 IN_TIME = -1
 """In place of a reason, for requests that did not miss."""
@@ -60,6 +68,7 @@ class MissReason(enum.IntEnum):
     UNFIT_GROUP = 2
     BEHIND_OWN = 3
     BEHIND_OTHER = 4
+    FAILED = 5
 
 
 class Misses(NamedTuple):
@@ -83,19 +92,16 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
     """
     require_retraceable(problem)
     placement.check(problem)
-    workload = outcome.workload
-    reason = np.full(len(workload), IN_TIME, np.int8)
-    num_groups = 0
-    for static, lo, hi in segments(placement, workload):
-        num_groups = max(num_groups, len(static.groups))
-        reason[lo:hi] = _of_segment(
-            problem,
-            static,
-            workload.part(lo, hi),
-            outcome.good[lo:hi],
-            outcome.group[lo:hi],
-            outcome.finish[lo:hi],
-        )
+    workload, changes = outcome.workload, outcome.changes
+    failed = np.zeros(len(workload), np.bool_) if changes is None else changes.failed
+    life, configs = _lives(placement, outcome)
+    reason = _behind(problem, outcome, life, configs, outcome.good | failed)
+    for part in _parts(placement, outcome):
+        requests = np.arange(part.begin, part.end)
+        missed = requests[~outcome.good[requests] & ~failed[requests]]
+        _alone(problem, part.placement, workload, outcome.group, missed, reason)
+    reason[failed] = MissReason.FAILED
+    num_groups = max(len(static.groups) for static in statics(placement))
     counts = np.zeros((len(problem.models) + 1, num_groups + 1, len(MissReason)), np.int64)
     missed = np.zeros(len(workload), np.bool_)
     missed[slice(*outcome.counted)] = ~outcome.good[slice(*outcome.counted)]
@@ -103,56 +109,98 @@ def miss_reasons(problem: Problem, placement: Placement | Schedule, outcome: Out
     return Misses(reason, counts)
 
 
-def _of_segment(
+def _parts(placement: Placement | Schedule, outcome: Outcome) -> Sequence[Part]:
+    """What the groups in force hosted for each of the requests."""
+    if outcome.changes is not None:
+        return outcome.changes.parts
+    return [Part(lo, hi, static) for static, lo, hi in segments(placement, outcome.workload)]
+
+
+def _lives(
+    placement: Placement | Schedule, outcome: Outcome
+) -> tuple[NDArray[np.int32], Sequence[ParallelConfig]]:
+    """See `Changes`; where nothing carries over, a group lives as long as its placement."""
+    if outcome.changes is not None:
+        return outcome.changes.life, outcome.changes.configs
+    life: NDArray[np.int32] = outcome.group.copy()
+    configs: list[ParallelConfig] = []
+    for static, lo, hi in segments(placement, outcome.workload):
+        own = life[lo:hi]
+        own[own >= 0] += len(configs)
+        configs += [group.config for group in static.groups]
+    return life, configs
+
+
+def _alone_ticks(
+    problem: Problem,
+    workload: Workload,
+    requests: NDArray[np.int64],
+    model: int,
+    config: ParallelConfig,
+) -> NDArray[np.int64]:
+    """Stage latencies of requests of a model, one by one, int64 ticks [request, stage]."""
+    ticks = batch_ticks(problem, model, config)[0]
+    work = None if workload.work is None else workload.work[requests, None]
+    return np.broadcast_to(worked_ticks(ticks, work), (len(requests), len(ticks)))
+
+
+def _alone(
     problem: Problem,
     placement: Placement,
     workload: Workload,
-    good: NDArray[np.bool_],
     group: NDArray[np.int32],
-    finish: NDArray[np.int64],
+    missed: NDArray[np.int64],
+    reason: NDArray[np.int8],
+) -> None:
+    """Write the reasons of missed requests that not even idle groups would have served in time."""
+    deadline, overhead = slo_ticks(problem), request_overhead_ticks(problem.rules)
+    reason[missed[group[missed] < 0]] = MissReason.NO_REPLICA
+    for hosted in np.unique(workload.model[missed[group[missed] >= 0]]).tolist():
+        own = missed[(workload.model[missed] == hosted) & (group[missed] >= 0)]
+        fits = np.zeros((len(placement.groups), len(own)), np.bool_)
+        for index, hosting in enumerate(placement.groups):
+            if hosted in hosting.models:
+                ticks = _alone_ticks(problem, workload, own, hosted, hosting.config)
+                fits[index] = ticks.sum(1) + overhead <= deadline[hosted]
+        reason[own[~fits[group[own], np.arange(len(own))]]] = MissReason.UNFIT_GROUP
+        reason[own[~fits.any(0)]] = MissReason.SLO_TOO_SHORT
+
+
+def _behind(
+    problem: Problem,
+    outcome: Outcome,
+    life: NDArray[np.int32],
+    configs: Sequence[ParallelConfig],
+    accepted: NDArray[np.bool_],
 ) -> NDArray[np.int8]:
-    """The reasons of the requests that one placement serves; all arrays are [request]."""
+    """Whether missed requests would have been late without those of other models."""
     deadline, overhead = slo_ticks(problem), request_overhead_ticks(problem.rules)
     overhead_before = overhead if problem.rules.batching == "published" else 0
-    arrival, model = workload.arrival, workload.model
-
-    def alone(requests: NDArray[np.int64], hosted: int, index: int) -> NDArray[np.int64]:
-        """Stage latencies of requests of a model, one by one in a group, [request, stage]."""
-        ticks = batch_ticks(problem, hosted, placement.groups[index].config)[0]
-        work = None if workload.work is None else workload.work[requests, None]
-        return np.broadcast_to(worked_ticks(ticks, work), (len(requests), len(ticks)))
-
-    def fit(requests: NDArray[np.int64], hosted: int, index: int) -> NDArray[np.bool_]:
-        """Which of them the group would serve in time, if it were idle."""
-        return alone(requests, hosted, index).sum(1) + overhead <= deadline[hosted]
-
+    workload, finish = outcome.workload, outcome.finish
+    arrival = workload.arrival
     reason = np.full(len(arrival), IN_TIME, np.int8)
-    reason[~good & (group < 0)] = MissReason.NO_REPLICA
-    sent = np.flatnonzero(group >= 0)
-    place = group[sent].astype(np.int64) * len(problem.models) + model[sent]
+    sent = np.flatnonzero(life >= 0)
+    place = life[sent].astype(np.int64) * len(problem.models) + workload.model[sent]
     order = np.argsort(place, kind="stable")
     sent = sent[order]
     for which, first, count in zip(
         *np.unique(place[order], return_index=True, return_counts=True), strict=True
     ):
-        index, hosted = divmod(int(which), len(problem.models))
+        which_life, hosted = divmod(int(which), len(problem.models))
+        config = configs[which_life]
         here = sent[first : first + count]
-        accepted, missed = here[good[here]], here[~good[here]]
+        before, missed = here[accepted[here]], here[~accepted[here]]
         if not len(missed):
             continue
-        batches = find_batches(finish[accepted], problem.rules)
-        last = accepted[batches.last]
-        ticks = batch_ticks(problem, hosted, placement.groups[index].config)[batches.doublings]
-        own = batches.worked(ticks, accepted, workload)
+        batches = find_batches(finish[before], problem.rules)
+        last = before[batches.last]
+        ticks = batch_ticks(problem, hosted, config)[batches.doublings]
+        own = batches.worked(ticks, before, workload)
         _, end = run_stages(arrival[last] + overhead_before, own)
-        in_front, costs = np.searchsorted(last, missed), alone(missed, hosted, index)
-        time = _finish_behind(end, in_front, arrival[missed], costs)
+        costs = _alone_ticks(problem, workload, missed, hosted, config)
+        time = _finish_behind(end, np.searchsorted(last, missed), arrival[missed], costs)
         behind_own = time + overhead - arrival[missed] > deadline[hosted]
         reason[missed] = np.where(behind_own, MissReason.BEHIND_OWN, MissReason.BEHIND_OTHER)
-        reason[missed[~fit(missed, hosted, index)]] = MissReason.UNFIT_GROUP
-        hosts = [g for g, other in enumerate(placement.groups) if hosted in other.models]
-        fits_some = np.any([fit(missed, hosted, g) for g in hosts], axis=0)
-        reason[missed[~fits_some]] = MissReason.SLO_TOO_SHORT
     return reason
 
 

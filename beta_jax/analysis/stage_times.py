@@ -93,9 +93,12 @@ def services(
     """What each group of each placement did; see `Service`.
 
     Raises PlacementError for a placement that is not valid for the problem, and ValueError for an
-    outcome that does not come from simulating this problem and placement.
+    outcome that does not come from simulating this problem and placement, or in which groups load
+    weights or fail.
     """
     require_retraceable(problem)
+    if outcome.changes is not None:
+        raise ValueError("what stages did is not retraced where groups load weights or fail")
     placement.check(problem)
     rules = problem.rules
     backwards = rules.batching == "published"

@@ -43,7 +43,7 @@ from beta_jax.simulator.packing import (
     pack_frame,
     require_room,
 )
-from beta_jax.simulator.results import Outcome, join_requests
+from beta_jax.simulator.results import Outcome, Part, join_requests
 from beta_jax.simulator.state import State, unpack_state
 from beta_jax.simulator.ticks import (
     idle_ticks,
@@ -66,6 +66,7 @@ __all__ = [
     "Kernel",
     "Lane",
     "Outcome",
+    "Part",
     "State",
     "choose_kernel",
     "group_lanes",

@@ -110,8 +110,8 @@ def test_counts_leave_out_the_warm_up_and_know_the_place(problem_and_placement: 
     (outcome,) = simulate(problem, placement, workload, warmup_s=9.9, outputs="requests")
     misses = miss_reasons(problem, placement, outcome)
     assert outcome.counted == (10, 90)
-    assert misses.counts.shape == (4, 2, 5)
-    assert misses.counts[-1, -1].tolist() == [20, 0, 0, 0, 0]
+    assert misses.counts.shape == (4, 2, 6)
+    assert misses.counts[-1, -1].tolist() == [20, 0, 0, 0, 0, 0]
     assert misses.counts[2, -1, MissReason.NO_REPLICA] == 20
     assert misses.counts.sum() == 40
     assert (misses.reason >= 0).sum() == 50

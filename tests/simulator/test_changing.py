@@ -16,6 +16,7 @@ from beta_jax import (
     Cluster,
     Failure,
     Group,
+    MissReason,
     Model,
     Outcome,
     ParallelConfig,
@@ -29,7 +30,9 @@ from beta_jax import (
     SimulationError,
     Workload,
     compare_placements,
+    miss_reasons,
     simulate,
+    utilisation,
 )
 from beta_jax.placement.devices import match_devices, number_devices, stage_bytes
 
@@ -208,6 +211,10 @@ def changing(draw, switches: bool, fails: bool) -> Changing:
 
 def assert_as_in_the_oracle(case: Changing) -> None:
     outcome, (expected, lost) = case.outcome(), case.oracle()
+    reason = miss_reasons(case.problem, case.schedule, outcome).reason
+    assert (reason == MissReason.FAILED).tolist() == lost
+    assert np.array_equal(reason == MissReason.NO_REPLICA, expected.group < 0)
+    assert np.array_equal(reason < 0, expected.good)
     np.testing.assert_array_equal(outcome.good, expected.good)
     np.testing.assert_array_equal(outcome.finish, expected.finish)
     np.testing.assert_array_equal(outcome.group, expected.group)
@@ -304,6 +311,21 @@ def test_what_leaves_as_its_group_fails_is_served():
     assert at_once.outcome().finish[-1] == 7 * 10**9
     other = Changing(by_hand(), placement, workload, (Failure(2, 5, node=1),))
     assert other.outcome().good.all()
+
+
+def test_why_requests_missed_is_asked_of_each_life_of_a_group():
+    """The group serves model 0 until 4 s, is away from 2.5 s to 5 s, and then model 1 is first."""
+    placement = Placement((Group(ONE, (0, 1)),))
+    workload = Workload.from_seconds([0, 0, 2, 5, 5, 5], [0, 0, 0, 1, 0, 1])
+    failure = Failure(2.5, 5, group=0)
+    case = Changing(by_hand(math.inf, slo_s=1.9), placement, workload, (failure,))
+    outcome = case.outcome()
+    misses = miss_reasons(case.problem, placement, outcome)
+    names = ["" if r < 0 else MissReason(r).name for r in misses.reason]
+    assert names == ["", "BEHIND_OWN", "FAILED", "", "BEHIND_OTHER", "BEHIND_OWN"]
+    assert misses.counts[0, 0, MissReason.FAILED] == 1 and misses.counts.sum() == 4
+    with pytest.raises(ValueError, match="not retraced where groups load weights or fail"):
+        utilisation(case.problem, placement, outcome)
 
 
 @given(placements(), placements())

@@ -491,7 +491,7 @@ def test_evaluate_says_why_requests_missed_and_how_busy_groups_were(main, tmp_pa
     assert main("--config=evaluate") == 0
     folder = tmp_path / "out"
     (summary,) = rows(folder / "summary.csv")
-    reasons = ("no_replica", "slo_too_short", "unfit_group", "behind_own", "behind_other")
+    reasons = ("no_replica", "slo_too_short", "unfit_group", "behind_own", "behind_other", "failed")
     misses = rows(folder / "misses.csv")
     assert {row["group"] for row in misses} == {"0"}
     missed = {row["model"]: sum(int(row[reason]) for reason in reasons) for row in misses}
