@@ -16,7 +16,8 @@ processes fitted to it. --config.trace plans for a trace, --config.rate_rps for 
 
 plan.csv has a row for everything that was tried, answers.csv one for each question: the answer with
 its 95 % interval, its price, what binds one step below it (memory, work, bursts or the SLO) and by
-which factor rates may still grow. placement.json is what to deploy; `evaluate` reads it.
+which factor rates may still grow, and attainment with the worst node down. placement.json is what
+to deploy; `evaluate` reads it.
 
 docs/planning.md goes from a log and two profiles with prices to an answer.
 """

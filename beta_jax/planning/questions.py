@@ -15,6 +15,7 @@ from beta_jax.analysis.misses import MissReason, miss_reasons
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.planning.boundary import Line, find_boundaries
+from beta_jax.planning.outages import node_weights, one_node_down, weighted
 from beta_jax.planning.traffic import TrafficSource
 from beta_jax.planning.trials import Of, Setting, Trial, Trials
 from beta_jax.search.bounds.served import ServedBound
@@ -53,8 +54,10 @@ class Answer:
     that does not, or without an answer the best that was tried. easier: its other neighbour.
     frontier: for each number of devices of the other pools the fewest of the first that do.
     trials: all that were made. binds: what the neighbour lacks: memory, work, bursts or SLO.
-    headroom: by which factor rates may grow as it is placed. violations: settings that miss the
-    target although harder ones meet it.
+    headroom: by which factor rates may grow as it is placed. one_node_down: attainment with the
+    worst node gone for good; with_failures: with at most one node down, as often as devices fail
+    (NaN where that is not told). violations: settings that miss the target although harder ones
+    meet it.
     """
 
     question: Question
@@ -67,6 +70,8 @@ class Answer:
     trials: tuple[Trial, ...]
     binds: str
     headroom: float
+    one_node_down: float
+    with_failures: float
     violations: tuple[Trial, ...]
 
     @property
@@ -132,9 +137,13 @@ class Answer:
         price = self.best.problem.cluster.price_per_hour
         line += "" if math.isnan(price) else f"; {price:.6g} per hour"
         line += f"; what binds is {self.binds}" if self.missed is not None else ""
-        if self.question == "rate":
-            return line
-        return f"{line}; rates may grow to {self.headroom:.2f} times"
+        if self.question != "rate":
+            line += f"; rates may grow to {self.headroom:.2f} times"
+        if not math.isnan(self.one_node_down):
+            line += f"; {100 * self.one_node_down:.3g} % with the worst node down"
+        if not math.isnan(self.with_failures):
+            line += f", {100 * self.with_failures:.4g} % over all failures"
+        return line
 
     def _doubt(self) -> str:
         """Between what the answer is, if intervals contain the target."""
@@ -166,6 +175,8 @@ def plan(
     policy: str = "mp-search",
     warmup_s: float = 10.0,
     steps: Sequence[int] | None = None,
+    mtbf_h: float | None = None,
+    mttr_h: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Answer:
     """Answer a question of capacity, tested on traffic that no placement was trained on.
@@ -175,7 +186,8 @@ def plan(
     tightest SLO (`slo`) or the largest CV (`cv`), each as a factor of what is given.
     traffic: where workloads come from: `Log`, `Generated` or `Fitted`. target: the mean SLO
     attainment over `seeds` test workloads, `warmup_s` left out at both ends. steps: devices of each
-    pool come in multiples of this. say: is told what is being done.
+    pool come in multiples of this. mtbf_h, mttr_h: of a device, mean hours between failures and to
+    repair, see `node_weights`. say: is told what is being done.
 
     Raises PlanError where no cluster of any size could do it, and says why; ValueError for a
     target that is not inside (0, 1), a pool without price, and what the source does not allow.
@@ -188,7 +200,11 @@ def plan(
         raise ValueError(f"a target is a share inside (0, 1), got {target:g}")
     if seeds < 2:
         raise ValueError(f"an interval needs 2 seeds at least, got {seeds}")
+    if (mtbf_h is None) != (mttr_h is None):
+        raise ValueError("mtbf_h and mttr_h go together: how often devices fail, and for how long")
     pools = problem.cluster.pools
+    if mtbf_h is not None and mttr_h is not None:
+        node_weights(problem.cluster, mtbf_h, mttr_h)
     if question == "devices" and len(pools) > 1:
         for pool in pools:
             if math.isnan(pool.price_per_hour):
@@ -230,6 +246,7 @@ def plan(
         tuple(trials.made.values()),
         _binds(missed, trials) if missed is not None else "",
         _headroom(best, trials, target) if best is not None else math.nan,
+        *_outages(best, trials, mtbf_h, mttr_h),
         tuple(line.trials[i] for line in lines for i in line.violations(target))
         if question != "devices"
         else _out_of_order(list(trials.made.values()), target),
@@ -356,6 +373,20 @@ def _binds(trial: Trial, trials: Trials) -> str:
         return BINDS[reason]
     busy = utilisation(trial.problem, trial.placement, outcome, 1).of_group[:, 0]
     return "work" if np.nanmean(busy) > BUSY else "bursts"
+
+
+def _outages(
+    trial: Trial | None, trials: Trials, mtbf_h: float | None, mttr_h: float | None
+) -> tuple[float, float]:
+    """Attainment with the worst node down, and weighted by how often each is."""
+    if trial is None or not isinstance(trial.placement, Placement):
+        return math.nan, math.nan
+    cluster = trial.problem.cluster
+    without = one_node_down(cluster, trial.placement)
+    down = [t.interval.mean for t in trials.test([(trial.setting, p) for p in without])]
+    if mtbf_h is None or mttr_h is None:
+        return min(down), math.nan
+    return min(down), weighted(cluster, down, trial.interval.mean, mtbf_h, mttr_h)
 
 
 def _headroom(trial: Trial, trials: Trials, target: float) -> float:

@@ -75,6 +75,10 @@ class Config(ServedModels):
     of: Annotated[Literal["all", "worst_model"], "of all requests, or of the worst model's"] = "all"
     seeds: Annotated[int, "test workloads"] = 40
     policy: Annotated[str, "what places; mp-search-sep for models of several types"] = "mp-search"
+    mtbf_h: Annotated[float | None, "mean hours between failures of a device; none: no matter"] = (
+        None
+    )
+    mttr_h: Annotated[float | None, "mean hours until it is back"] = None
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 10.0
     rules: Rules = dataclasses.field(default_factory=Rules)
 
@@ -116,6 +120,8 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
                     policy=config.policy,
                     warmup_s=config.warmup_s,
                     steps=config.steps or None,
+                    mtbf_h=config.mtbf_h,
+                    mttr_h=config.mttr_h,
                     say=say,
                 )
             )
@@ -135,7 +141,9 @@ def _report(config: Config, answers: Sequence[Answer], directory: Path) -> None:
             {"question": answer.question, "decided": not answer.undecided}
             | {"answer": answer.value(answer.best) if answer.best else "none"}
             | {name: best[name] if best else float("nan") for name in columns}
-            | {"binds": answer.binds, "headroom": answer.headroom, "in_words": str(answer)}
+            | {"binds": answer.binds, "headroom": answer.headroom}
+            | {"one_node_down": answer.one_node_down, "with_failures": answer.with_failures}
+            | {"in_words": str(answer)}
         )
     files.write(directory / "answers.csv", tables.to_csv(found))
     hidden = {"question", "target", "seeds", "rate", "cv", "slo", "decided", "answer", "frontier"}

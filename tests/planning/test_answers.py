@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import beta_jax
-from beta_jax import Cluster, Model, ParallelConfig, Pool, Problem, place_batch, simulate
+from beta_jax import Cluster, Group, Model, ParallelConfig, Pool, Problem, place_batch, simulate
 from beta_jax.analysis.statistics import proportion_interval
 from beta_jax.planning import Generated, PlanError, Setting
 from beta_jax.planning.boundary import Line, find_boundaries
+from beta_jax.planning.outages import node_weights, one_node_down
 
 from instances import make_profile
 
@@ -172,3 +173,32 @@ def test_proportions_have_a_width():
     assert (low + high) / 2 == pytest.approx(0.5) and high - low == pytest.approx(0.192, abs=1e-3)
     with pytest.raises(ValueError, match="at least one trial"):
         proportion_interval(1.0, 0)
+
+
+def test_one_node_down():
+    """Two nodes of two devices, a pipeline over both, and a group on the second."""
+    cluster = Cluster(4, 2.0, devices_per_node=2)
+    models = (0, 1)
+    groups = (Group(ONE, models), Group(TWO, models), Group(ONE, (2,)))
+    first, second = one_node_down(cluster, beta_jax.Placement(groups))
+    assert [group.models for group in first.groups] == [(), (), (2,)]
+    assert [group.models for group in second.groups] == [models, (), ()]
+    weights = node_weights(cluster, mtbf_h=9.0, mttr_h=1.0)
+    odds = (1 - 0.9**2) / 0.9**2
+    assert weights == pytest.approx(np.array([odds, odds, 1]) / (2 * odds + 1))
+    assert weights.sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="mtbf_h and mttr_h must be > 0"):
+        node_weights(cluster, 0.0, 1.0)
+
+
+def test_an_answer_tells_of_failures():
+    problem = Problem(MODELS, Cluster(8, 2.0, devices_per_node=1), OLD)
+    answer = beta_jax.plan(problem, TRAFFIC, mtbf_h=1000.0, mttr_h=10.0, **SMALL)
+    assert answer.best is not None and "with the worst node down" in str(answer)
+    assert answer.one_node_down < answer.with_failures < answer.best.interval.mean
+    devices = answer.best.problem.cluster.num_devices
+    odds = devices * 10 / 1000
+    least = (answer.best.interval.mean + odds * answer.one_node_down) / (1 + odds)
+    assert answer.with_failures >= least - 1e-9
+    with pytest.raises(ValueError, match="mtbf_h and mttr_h go together"):
+        beta_jax.plan(problem, TRAFFIC, mtbf_h=1000.0, **SMALL)

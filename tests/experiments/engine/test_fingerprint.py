@@ -16,7 +16,8 @@ from experiments.engine.fingerprint import SOURCE, closure, code
 DECIDES_NO_RESULT = {
     *("beta_jax.analysis.misses", "beta_jax.analysis.statistics", "beta_jax.analysis.timeline"),
     *("beta_jax.placement.files", "beta_jax.planning", "beta_jax.planning.choice"),
-    *("beta_jax.planning.boundary", "beta_jax.planning.questions"),
+    *("beta_jax.planning.boundary", "beta_jax.planning.outages"),
+    "beta_jax.planning.questions",
     *("beta_jax.planning.traffic", "beta_jax.planning.trials"),
     *("beta_jax.profiles.architectures", "beta_jax.profiles.cost_model"),
     *("beta_jax.profiles.calibration", "beta_jax.profiles.prefill"),
