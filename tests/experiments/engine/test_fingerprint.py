@@ -15,7 +15,12 @@ from experiments.engine.fingerprint import SOURCE, closure, code
 
 DECIDES_NO_RESULT = {
     *("beta_jax.analysis.misses", "beta_jax.analysis.statistics", "beta_jax.analysis.timeline"),
-    *("beta_jax.placement.files", "beta_jax.planning", "beta_jax.planning.choice"),
+    *(
+        "beta_jax.placement.changes",
+        "beta_jax.placement.files",
+        "beta_jax.planning",
+        "beta_jax.planning.choice",
+    ),
     *("beta_jax.planning.boundary", "beta_jax.planning.outages"),
     "beta_jax.planning.questions",
     *("beta_jax.planning.traffic", "beta_jax.planning.trials"),
