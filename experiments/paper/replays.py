@@ -127,7 +127,8 @@ class Robustness(Swept):
     tests: Annotated[tuple[str, ...], "slices that they are tested on, one for each"]
     window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
     policies: Annotated[
-        tuple[str, ...], "placement policies, a curve each; sr-replace-... trains on the test slice"
+        tuple[str, ...],
+        "placement policies, a curve each; ...-replace-... sees the test slice",
     ]
 
 
@@ -142,7 +143,7 @@ def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
 def sweep_row(
     panel: str, config: Swept, column: Column, base: Replayed, field: str, policies: Sequence[str]
 ) -> list[Point]:
-    """The points of a panel; Clockwork++ sees the very traffic that all are tested on."""
+    """The points of a panel; policies that re-place see the traffic that all are tested on."""
     given = getattr(config, field)
     values = getattr(column, field) if given is None else given
     seen: dict[str, Any] = {
@@ -152,7 +153,7 @@ def sweep_row(
     }
     return [
         dataclasses.replace(point, scenario=dataclasses.replace(point.scenario, **seen))
-        if point.policy.startswith("sr-replace-")
+        if "-replace-" in point.policy
         else point
         for point in sweep(panel, base, field, values, policies)
     ]

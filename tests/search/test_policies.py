@@ -195,6 +195,35 @@ def test_windows_open_at_an_arrival_and_include_their_end(problem: Problem):
     assert len(place("sr-replace-10", problem, empty).placement.placements) == 1
 
 
+def test_beta_replaces_by_the_window_before():
+    """What it loads has its price: the lower the bandwidth, the less is served."""
+    rng = np.random.default_rng(5)
+    hot = np.repeat([1, 5], 300)  # from the third window on another model is asked for
+    model = np.where(rng.random(600) < 0.9, hot, 3)
+    workload = Workload.from_seconds(np.arange(600) * 0.1 + 1, model)
+    problem = mixed_problem(devices=2, memory=1.0)
+    windows = cut_windows(workload, 15)
+    found, static = place("mp-replace-15", problem, workload), place("mp-search", problem, workload)
+    assert isinstance(found.placement, Schedule) and len(windows) == 4
+    alone = [place("mp-search", problem, window) for window in windows[:-1]]
+    searched = [result.placement for result in (alone[0], *alone)]
+    assert list(found.placement.placements) == searched
+    assert found.num_simulations == sum(result.num_simulations for result in alone)
+    scores = []
+    for bandwidth in (math.inf, 0.5, 0.1, 0.0):
+        cluster = Cluster(2, memory_bytes=1.0, load_bandwidth_bytes_per_s=bandwidth)
+        loads = dataclasses.replace(problem, cluster=cluster)
+        result = place("mp-replace-15", loads, workload)
+        assert result.placement == found.placement  # searched in windows, each without a switch
+        attainment = simulate(loads, result.placement, workload).attainment[0]
+        assert result.score == pytest.approx(attainment, abs=0.001)
+        assert place("mp-search", loads, workload).score == static.score
+        scores.append(attainment)
+    assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1] + 0.1
+    empty = Workload(np.zeros(0), np.zeros(0))
+    assert len(place("mp-replace-15", problem, empty).placement.placements) == 1
+
+
 def test_a_beam_that_keeps_everything_finds_the_best(workload: Workload):
     """Three devices, each with one or two of three models; groups in canonical order."""
     problem = mixed_problem(devices=3, memory=2.0)
@@ -300,7 +329,12 @@ def test_options_are_checked(problem: Problem, workload: Workload):
         place("mp-search-evo", problem, workload, beam=1)
     with pytest.raises(UnknownPolicyError, match="unknown policy 'mp-serch'"):
         place("mp-serch-evo", problem, workload)
-    assert {"exhaustive", "sr-replace-<seconds>", "<policy>-evo"} <= POLICIES.keys()
+    assert {
+        "exhaustive",
+        "sr-replace-<seconds>",
+        "mp-replace-<seconds>",
+        "<policy>-evo",
+    } <= POLICIES.keys()
 
 
 def test_what_is_no_policy_is_said():
