@@ -443,7 +443,8 @@ def test_quickstart_finds_a_placement_that_evaluate_confirms(main, tmp_path, cap
     assert (folder / "quickstart.png").stat().st_size > 10_000
     own = (folder / "placement.json").rename(tmp_path / "mine.json")
     capsys.readouterr()
-    assert main("--config=evaluate", f"--config.placement={own}") == 0
+    folder = tmp_path / "evaluated"
+    assert main("--config=evaluate", f"--config.placement={own}", f"--out_dir={folder}") == 0
     (confirmed,) = rows(folder / "summary.csv")
     for name in ("num_requests", "slo_attainment", "latency_p99_s", "layout"):
         assert confirmed[name] == searched[name]
@@ -589,7 +590,9 @@ def test_a_real_service_is_planned_and_evaluated(main, tmp_path, shared):
     assert searched["num_requests"] == replicated["num_requests"] == "19366"
     assert float(searched["slo_attainment"]) >= float(replicated["slo_attainment"])
     placement = (tmp_path / "out" / "placement.json").rename(tmp_path / "placement.json")
-    assert main("--config=evaluate", *files, f"--config.placement={placement}") == 0
-    (confirmed,) = rows(tmp_path / "out" / "summary.csv")
+    files += [f"--config.placement={placement}", f"--out_dir={tmp_path / 'evaluated'}"]
+    assert main("--config=evaluate", *files) == 0
+    (confirmed,) = rows(tmp_path / "evaluated" / "summary.csv")
     assert confirmed["slo_attainment"] == searched["slo_attainment"]
-    assert sum(int(row["num_requests"]) for row in rows(tmp_path / "out" / "models.csv")) == 19366
+    by_model = rows(tmp_path / "evaluated" / "models.csv")
+    assert sum(int(row["num_requests"]) for row in by_model) == 19366

@@ -58,8 +58,12 @@ def test_a_grid_has_a_point_for_every_combination_and_policy():
 
 
 @pytest.mark.parametrize("axis", sweep.FIELDS)
-def test_any_axis_can_be_a_list(axis):
+def test_any_axis_can_be_a_list(axis, tmp_path):
+    pools = tmp_path / "one.csv", tmp_path / "two.csv"
+    for number, file in enumerate(pools, 1):
+        file.write_text(f"name,num_devices,profile\nv100,{number},data/profiles/v100.json\n")
     text = {
+        "pools": tuple(map(str, pools)),
         "splits": ("uniform", "power_law"),
         "processes": ("gamma", "poisson"),
         "profile": ("data/profiles/v100.json", "other.json"),
