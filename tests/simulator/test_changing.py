@@ -428,3 +428,32 @@ def test_what_cannot_be_is_an_error():
     for devices in ((0,), (0, 0), (3, 4)):
         with pytest.raises(PlacementError, match=r"listed are|which are not in 0 to 3"):
             simulate(by_hand(), Placement((Group(TWO, (0,), devices),)), workload)
+
+
+@pytest.mark.parametrize("dispatch", ["round_robin", "power_of_two", "shortest_queue"])
+def test_simulations_go_side_by_side(dispatch: str):
+    """Changing and static ones in one call; and what a rule remembers outlives a failure."""
+    problem = dataclasses.replace(
+        by_hand(slo_s=4.0), rules=Rules(dispatch, stage_overhead=0, request_overhead_s=0)
+    )
+    pair = Placement((Group(TWO, (0, 1)), Group(ONE, (0, 1)), Group(ONE, (1,))))
+    other = Placement((Group(ONE, (1,)), Group(TWO, (0, 1)), Group(ONE, (0,))))
+    schedule = Schedule((0.0, 4.0, 9.0), (pair, other, pair))
+    workload = Workload.from_seconds(np.arange(60) * 0.3, np.arange(60) % 2)
+    lanes = [pair, schedule, other, Schedule((0.0, 7.0), (other, pair))]
+    together = simulate(problem, lanes, workload, outputs="requests")
+    tally = simulate(problem, lanes, workload)
+    for row, (lane, outcome) in enumerate(zip(lanes, together, strict=True)):
+        [alone] = simulate(problem, lane, workload, outputs="requests")
+        np.testing.assert_array_equal(alone.finish, outcome.finish)
+        np.testing.assert_array_equal(alone.group, outcome.group)
+        assert (outcome.changes is None) == isinstance(lane, Placement)
+        assert tally.good[row].sum() == outcome.good.sum()
+        assert tally.dispatched[row].sum() == (outcome.group >= 0).sum()
+    # A node that hosts nothing fails: nothing else is different.
+    spare = dataclasses.replace(problem, cluster=Cluster(6, devices_per_node=2))
+    [failing] = simulate(
+        spare, pair, workload, failures=[Failure(3, 6, node=2)], outputs="requests"
+    )
+    np.testing.assert_array_equal(failing.finish, together[0].finish)
+    np.testing.assert_array_equal(failing.group, together[0].group)

@@ -121,9 +121,9 @@ def test_names_and_rules_agree():
 
 
 def test_what_a_rule_does_not_declare_is_not_relied_on():
-    assert Trait.LOCAL in Rules().traits and Trait.LOCAL in Rules(dispatch=STICKY).traits
-    assert Trait.LOCAL not in Rules(dispatch=COUNTING).traits
-    assert Trait.AT_ARRIVAL in Rules(dispatch=COUNTING).traits
+    assert Trait.LOCAL in Rules().traits() and Trait.LOCAL in Rules(dispatch=STICKY).traits()
+    assert Trait.LOCAL not in Rules(dispatch=COUNTING).traits()
+    assert Trait.AT_ARRIVAL in Rules(dispatch=COUNTING).traits()
 
 
 def test_draws_are_those_of_splitmix64():
