@@ -11,9 +11,10 @@ from contextlib import closing
 
 from absl import flags
 
-from experiments.cli import command_line, folder
-from experiments.engine.files import write_json
+from experiments.cli import command_line, folder, printed, summary
+from experiments.engine.files import write, write_json
 from experiments.engine.timing import Stopwatch
+from experiments.report import page
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -42,23 +43,34 @@ def main(argv: Sequence[str], start: float) -> int:
 
 def execute(command: command_line.Command, argv: Sequence[str], stopwatch: Stopwatch) -> None:
     directory, experiment = command.out_dir, command.experiment
-    if command.plot_only:
-        with stopwatch.part("draw"):
-            figures = experiment.draw(directory)
-    else:
-        folder.prepare(directory)
-        with folder.locked(directory):
-            folder.require_own(directory, command.name)
-            with closing(command.executor) as executor:
-                experiment.execute(command.config, directory, stopwatch, executor)
-            folder.write_provenance(directory, command.name, argv, command.config)
-            with stopwatch.part("draw"):
-                figures = experiment.draw(directory)
-            write_json(directory / folder.TIMINGS, stopwatch.parts)
-    names = ", ".join(map(str, figures))
-    if len(figures) > 4:
-        names = f"{len(figures)} figure files in {directory}"
-    print(f"\n{names}; tables beside them\n{stopwatch.report()}")
+    with printed.kept(to_stderr=command.json) as text:
+        if command.plot_only:
+            run = show(command, stopwatch)
+        else:
+            folder.prepare(directory)
+            with folder.locked(directory):
+                folder.require_own(directory, command.name)
+                with closing(command.executor) as executor:
+                    experiment.execute(command.config, directory, stopwatch, executor)
+                folder.write_provenance(directory, command.name, argv, command.config)
+                write(directory / folder.LOG, text.getvalue())
+                run = show(command, stopwatch)
+        print(f"\n{directory / page.FILE}; figures and tables beside it\n{stopwatch.report()}")
+    if command.json:
+        print(summary.machine_readable(run))
+
+
+def show(command: command_line.Command, stopwatch: Stopwatch) -> page.Run:
+    """Draw the figures and write the report; returns what that tells."""
+    directory = command.out_dir
+    with stopwatch.part("draw"):
+        figures = command.experiment.draw(directory)
+    if not command.plot_only:
+        write_json(directory / folder.TIMINGS, stopwatch.parts)
+    with stopwatch.part("report"):
+        run = summary.read(command, figures)
+        write(directory / page.FILE, page.render(run))
+    return run
 
 
 def complain(problem: object, code: int) -> int:

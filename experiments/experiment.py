@@ -108,7 +108,7 @@ class Experiment:
 
     @property
     def files(self) -> Sequence[str]:
-        drawn = [f"{plot.stem}.{kind}" for plot in self.plots for kind in figures.KINDS]
+        drawn = figures.files_of(*(plot.stem for plot in self.plots))
         return [*results.FILES, FILE, *([headline.FILE] if self.headline else []), *drawn]
 
     def run(
@@ -147,9 +147,8 @@ class Experiment:
             stem = directory / plot.stem
             if (figure := plot.draw(rows, self.notes(rows))) is not None:
                 paths += figures.save(figure, stem)
-            else:  # one of an earlier run would not belong to this table
-                for kind in figures.KINDS:
-                    stem.with_name(f"{plot.stem}.{kind}").unlink(missing_ok=True)
+            else:
+                figures.remove(stem)
         return paths
 
 

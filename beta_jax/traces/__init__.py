@@ -17,7 +17,7 @@ from beta_jax.traces.complete import complete
 from beta_jax.traces.generate import GENERATORS, maf1_like, maf2_like
 from beta_jax.traces.readers import load_trace
 from beta_jax.traces.replay import Traffic, fit_traffic, reference_scale, replay
-from beta_jax.traces.report import Statistics, draw, table
+from beta_jax.traces.report import Statistics, draw, figure, table
 from beta_jax.traces.trace import ArrivalTrace, CountTrace, RateTrace, Trace, TraceError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Traffic",
     "complete",
     "draw",
+    "figure",
     "fingerprint",
     "fit_traffic",
     "is_generated",

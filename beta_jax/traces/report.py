@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from beta_jax.traces.trace import HOUR_S, MINUTE_S, RateTrace, Trace, TraceError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LAGS_MIN = (1, 5, 15, 60, 1440)
 BUSY_PER_BIN = 1.0
@@ -124,11 +128,16 @@ def table(statistics: Sequence[Statistics]) -> pd.DataFrame:
 
 
 def draw(statistics: Sequence[Statistics], path: str | os.PathLike[str]) -> None:
-    """Draw rate, popularity, variation and autocorrelation; the suffix is the format."""
+    """Write `figure(statistics)`; the suffix is the format."""
+    figure(statistics).savefig(path, dpi=150)
+
+
+def figure(statistics: Sequence[Statistics]) -> Figure:
+    """Rate, popularity, variation and autocorrelation of each, as a matplotlib Figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    rate, popularity, cv, acf = figure.subplots(2, 2).flat
+    drawn = Figure(figsize=(11, 7.5), layout="constrained")
+    rate, popularity, cv, acf = drawn.subplots(2, 2).flat
     for each in statistics:
         hours = np.arange(len(each.rate_rps))
         rate.plot(hours, each.rate_rps / each.rate_rps.mean(), label=each.name, lw=1.2)
@@ -155,7 +164,7 @@ def draw(statistics: Sequence[Statistics], path: str | os.PathLike[str]) -> None
     for panel in (rate, popularity, cv, acf):
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    return drawn
 
 
 def autocorrelation(series: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,8 @@ usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION 
   --executor NAME       where points are computed: embedded (default), in this process, or ray, on
                         the machines of a Ray cluster
   --ray_address ADDR    of the cluster, HOST:PORT (default: $RAY_ADDRESS, or else a Ray of its own)
-  --plot_only           draw the figures again from the tables in DIR
+  --json                print a summary for programs on stdout, and all else on stderr
+  --plot_only           draw the figures and the report again from the tables in DIR
   --clean               delete what this config has written to DIR, and nothing else
 """
 
@@ -51,6 +52,7 @@ class Command:
     name: str
     out_dir: Path
     executor: Executor
+    json: bool
     plot_only: bool
     clean: bool
 
@@ -83,9 +85,11 @@ def parse(argv: Sequence[str]) -> Command:
     default_dir = "-".join(filter(None, (loaded.name, loaded.variant)))
     out_dir = Path(values["out_dir"].value or f"results/{default_dir}")
     config = from_flags(loaded.default, values)
-    options = {name: bool(values[name].value) for name in ("plot_only", "clean")}
-    if all(options.values()):
+    options = {name: bool(values[name].value) for name in ("json", "plot_only", "clean")}
+    if options["clean"] and options["plot_only"]:
         raise CommandLineError("--plot_only needs the tables that --clean deletes")
+    if options["clean"] and options["json"]:
+        raise CommandLineError("--json sums up results, which --clean deletes")
     executor = _executor(values["executor"].value or "", values["ray_address"].value)
     return Command(loaded.experiment, config, loaded.name, out_dir, executor, **options)
 
@@ -119,6 +123,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string("out_dir", None, "", flag_values=values)
     flags.DEFINE_string("executor", "embedded", "", flag_values=values)
     flags.DEFINE_string("ray_address", None, "", flag_values=values)
+    flags.DEFINE_boolean("json", False, "", flag_values=values)
     flags.DEFINE_boolean("plot_only", False, "", flag_values=values)
     flags.DEFINE_boolean("clean", False, "", flag_values=values)
     flags.DEFINE_boolean("help", False, "", short_name="h", flag_values=values)

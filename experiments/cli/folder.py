@@ -18,8 +18,9 @@ from typing import Any
 
 from experiments.engine.fields import render, walk
 from experiments.engine.files import ROOT, input_path, unfinished, write_json
+from experiments.report import page
 
-LOCK, RUN, TIMINGS = "lock", "run.json", "timings.json"
+LOCK, RUN, TIMINGS, LOG = "lock", "run.json", "timings.json", "log.txt"
 PACKAGES = ("jax", "jaxlib", "numpy", "matplotlib")
 
 
@@ -83,7 +84,7 @@ def clean(directory: Path, name: str, files: Iterable[str]) -> str:
         return f"{directory} is not there: nothing to delete"
     with locked(directory):
         require_own(directory, name)
-        paths = [directory / file for file in (*files, RUN, TIMINGS)]
+        paths = [directory / file for file in (*files, RUN, TIMINGS, LOG, page.FILE)]
         found = [path for path in (*paths, *map(unfinished, paths)) if path.is_file()]
         for path in found:
             path.unlink()

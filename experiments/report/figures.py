@@ -50,14 +50,15 @@ STYLE: Any = {
     "axes.spines.right": False,
     "pdf.fonttype": 42,  # letters, not outlines: text in the PDF can be searched and edited
 }
+SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "beta_jax"}  # letters; no random names
 
 COLUMNS: Columns = {
     **{"panel": str, "x_name": str, "x": float, "policy": str, "replication": int},
     **{"slo_attainment": float, "latency_mean_s": float, "trained_on_test": truth},
 }
 """What a table must have to be drawn; rows of one point and replication count as their mean."""
-KINDS = ("pdf", "png")
-"""Of files that a figure is written to."""
+STAMPS = {"pdf": "CreationDate", "png": "Software", "svg": "Date"}
+"""Of files that a figure is written to: their kind, and what would make equal pictures differ."""
 COLUMNS_PER_ROW = 4
 CHARACTERS_PER_INCH = 19
 """Of the small print below a figure."""
@@ -284,15 +285,28 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
+def files_of(*stems: str) -> tuple[str, ...]:
+    """The names of all files that figures of these names are written to."""
+    return tuple(f"{stem}.{kind}" for stem in stems for kind in STAMPS)  # a stem may have dots
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write PDF and PNG, without the dates that would make equal pictures differ."""
-    paths = []
-    for kind, stamp in zip(KINDS, ("CreationDate", "Software"), strict=True):
+    """Write PDF, PNG and SVG; equal pictures make equal bytes."""
+    import matplotlib
+
+    paths = [stem.with_name(name) for name in files_of(stem.name)]
+    for path, (kind, stamp) in zip(paths, STAMPS.items(), strict=True):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
-        paths.append(stem.with_name(f"{stem.name}.{kind}"))  # a stem may have dots of its own
-        write(paths[-1], buffer.getvalue())
+        with matplotlib.rc_context(SVG):
+            figure.savefig(buffer, format=kind, dpi=200, metadata={stamp: None})
+        write(path, buffer.getvalue())
     return paths
+
+
+def remove(stem: Path) -> None:
+    """Delete a figure of an earlier run, which would not belong to the tables that there are."""
+    for name in files_of(stem.name):
+        stem.with_name(name).unlink(missing_ok=True)
 
 
 def plain_numbers(axis: Axis) -> None:

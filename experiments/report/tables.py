@@ -91,3 +91,31 @@ def pivot(rows: Sequence[Row]) -> list[Row]:
         if half == half:
             line[row["policy"]] = f"{mean:.4g} +-{half:.2g}"
     return list(lines.values())
+
+
+def read_values(path: Path) -> list[Row]:
+    """The rows of any CSV: a column of nothing but numbers as such, what is not known as None.
+
+    Raises ResultsError.
+    """
+    try:
+        with open(path, newline="") as file:
+            names, *lines = list(csv.reader(file)) or [[]]
+        columns = [_values(column) for column in zip(*lines, strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ResultsError(f"{path}: {error}") from None
+    return [dict(zip(names, line, strict=True)) for line in zip(*columns, strict=True)]
+
+
+def _values(column: Sequence[str]) -> list[Any]:
+    """Each cell of a column, by what they all are."""
+    known = [text for text in column if text not in ("", "nan")]
+    kinds: tuple[Callable[[str], Any], ...] = (int, float, str)
+    if all(text in ("True", "False") for text in known):
+        kinds = (truth,)
+    for read in kinds:
+        try:
+            return [read(text) if text not in ("", "nan") else None for text in column]
+        except ValueError:
+            continue
+    raise AssertionError("any cell is text")

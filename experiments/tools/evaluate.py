@@ -18,10 +18,10 @@ from experiments.engine.pool_files import read_cluster
 from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
-from experiments.report import tables
+from experiments.report import figures, tables
 from experiments.tools import service_figures
 
-FILES = (*service_figures.FILES, "changes.csv", "timeline.json", "evaluate.pdf", "evaluate.png")
+FILES = (*service_figures.FILES, "changes.csv", "timeline.json", *figures.files_of("evaluate"))
 MAX_TIMELINE_REQUESTS = 100_000
 """They make a file of some 60 MB where groups have four stages."""
 

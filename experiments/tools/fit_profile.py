@@ -55,7 +55,7 @@ STEMS = ("measured_against_model", *(stem for stems in FIGURES.values() for stem
 FILES = (
     *(MODEL, PROFILE, "errors.csv", "rows.csv", "numbers.csv", "predictions.csv"),
     *(f"{name}.csv" for name in FIGURES),
-    *(f"{stem}.{kind}" for stem in STEMS for kind in figures.KINDS),
+    *figures.files_of(*STEMS),
 )
 
 

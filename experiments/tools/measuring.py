@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from beta_jax.profiles.measure import Row as Measurement
 
 PROFILES: Mapping[Cut, str] = {"balanced": "profile.json", "even": "profile_even.json"}
-FILES = (FILE, *PROFILES.values(), "stages.csv", "profile.pdf", "profile.png")
+FILES = (FILE, *PROFILES.values(), "stages.csv", *figures.files_of("profile"))
 COLUMNS: Columns = {
     **dict.fromkeys(("type", "cut", "misfit", "chip", "dtype"), str),
     **dict.fromkeys(("op", "pp", "batch", "stage"), int),

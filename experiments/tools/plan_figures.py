@@ -21,11 +21,11 @@ QUESTIONS = {
     "cv": ("cv", "Factor of the CV"),
 }
 """The column that each varies, and what the figure calls it."""
-PLAN_FILES = tuple(f"plan_{name}.{kind}" for name in QUESTIONS for kind in figures.KINDS)
+PLAN_FILES = figures.files_of(*(f"plan_{name}" for name in QUESTIONS))
 
 
 def draw(directory: Path) -> list[Path]:
-    """Draw, as .pdf and .png, how searches went on; raises ResultsError, OSError."""
+    """Draw how searches went on; raises ResultsError, OSError."""
     table = directory / "history.csv"
     return draw_history(table, directory / "history") if table.exists() else []
 
@@ -33,7 +33,7 @@ def draw(directory: Path) -> list[Path]:
 def draw_history(table: Path, stem: Path) -> list[Path]:
     """The best score that each search had after so many simulations.
 
-    table: CSV with policy, num_simulations, best_score. Writes `stem`.pdf and .png; raises
+    table: CSV with policy, num_simulations, best_score. Writes the figure `stem`; raises
     ResultsError, OSError.
     """
     rows = tables.read_csv(table, {"policy": str, "num_simulations": int, "best_score": float})
@@ -60,7 +60,7 @@ def draw_history(table: Path, stem: Path) -> list[Path]:
 
 
 def draw_plan(directory: Path) -> list[Path]:
-    """Draw, as .pdf and .png, a figure per question of a plan; raises ResultsError, OSError.
+    """Draw a figure per question of a plan; raises ResultsError, OSError.
 
     Reads plan.csv: question, what varies, price_per_hour, attainment, low, high, target, answer,
     frontier.
@@ -74,8 +74,7 @@ def draw_plan(directory: Path) -> list[Path]:
     for question in QUESTIONS:
         stem = directory / f"plan_{question}"
         own = [row for row in rows if row["question"] == question]
-        for kind in figures.KINDS:
-            stem.with_suffix(f".{kind}").unlink(missing_ok=True)
+        figures.remove(stem)
         if own:
             pools = [name for name in own[0] if name.startswith(POOL)]
             figure = _draw_mixes(own, pools) if pools else _draw_question(own, question)

@@ -22,7 +22,7 @@ from experiments.engine.pool_files import read_cluster
 from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
-from experiments.report import tables
+from experiments.report import figures, tables
 from experiments.tools import plan_figures, request_files, service_figures
 from experiments.tools.placement_files import renumbered, require_valid
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from beta_jax.planning import Choice
     from experiments.tools.service import Served
 
-SOMETIMES = (
-    "changes.csv",
-    *(f"history.{kind}" for kind in ("csv", "pdf", "png")),
-)
+SOMETIMES = ("changes.csv", "history.csv", *figures.files_of("history"))
 """Files that not every run has."""
-FILES = (*service_figures.FILES, *SOMETIMES, "placement.json", "quickstart.pdf", "quickstart.png")
+FILES = (
+    *(*service_figures.FILES, *SOMETIMES),
+    *("placement.json", *figures.files_of("quickstart")),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

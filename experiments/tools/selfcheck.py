@@ -15,7 +15,7 @@ from experiments.report import figures, tables
 if TYPE_CHECKING:
     from beta_jax.theory.systems import Comparison
 
-FILES = ("selfcheck.csv", "selfcheck.pdf", "selfcheck.png")
+FILES = ("selfcheck.csv", *figures.files_of("selfcheck"))
 STANDARD_ERRORS = 4.0
 """By chance an average differs by more once in 4000 times, with 48 replications."""
 PASS, FAIL = "pass", "FAIL"

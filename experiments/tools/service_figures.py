@@ -14,14 +14,13 @@ FILES = (
     "latencies.csv",
     "misses.csv",
     "utilisation.csv",
-    "utilisation.pdf",
-    "utilisation.png",
+    *figures.files_of("utilisation"),
 )
 """What every report on a service consists of, besides its own figure."""
 
 
 def draw(directory: Path, name: str) -> list[Path]:
-    """Draw `name` and `utilisation`, each as .pdf and .png; raises ResultsError, OSError."""
+    """Draw `name` and `utilisation`; raises ResultsError, OSError."""
     return [
         *draw_service(directory / "models.csv", directory / "latencies.csv", directory / name),
         *draw_utilisation(directory / "utilisation.csv", directory / "utilisation"),
@@ -33,7 +32,7 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
 
     models: CSV with placement, model, slo_attainment, trained_on_test.
     latencies: CSV with placement, latency_s, answered.
-    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    Writes the files of the figure `stem`; raises ResultsError, OSError.
     """
     rows = tables.read_csv(
         models,
@@ -80,7 +79,7 @@ def draw_utilisation(table: Path, stem: Path) -> list[Path]:
     """How busy every group is over time, as colours: a panel per placement, a row per group.
 
     table: CSV with placement, group, from_s, to_s, utilisation (NaN where there is no such group).
-    Writes `stem`.pdf and .png; raises ResultsError, OSError.
+    Writes the files of the figure `stem`; raises ResultsError, OSError.
     """
     rows = tables.read_csv(
         table,

@@ -13,8 +13,9 @@ from beta_jax import traces
 from experiments.engine import files
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
+from experiments.report import figures
 
-FILES = ("trace_report.csv", "statistics.npz", "trace_report.pdf", "trace_report.png")
+FILES = ("trace_report.csv", "statistics.npz", *figures.files_of("trace_report"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,7 @@ def draw(directory: Path) -> list[Path]:
         for key, value in arrays.items():
             index, name = key.split(".")
             setattr(statistics[int(index)], name, value if value.ndim else value.item())
-    paths = [directory / "trace_report.pdf", directory / "trace_report.png"]
-    for path in paths:
-        traces.draw(statistics, path)
-    return paths
+    return figures.save(traces.figure(statistics), directory / "trace_report")
 
 
 TASK = Task(files=FILES, run=execute, draw=draw)

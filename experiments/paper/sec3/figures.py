@@ -436,12 +436,7 @@ DRAWINGS = (
 )
 FILES = (
     *(f"{name}.csv" for drawing in DRAWINGS for name in drawing.tables),
-    *(
-        f"{stem}.{kind}"
-        for drawing in DRAWINGS
-        for stem in drawing.stems
-        for kind in ("pdf", "png")
-    ),
+    *figures.files_of(*(stem for drawing in DRAWINGS for stem in drawing.stems)),
 )
 
 
