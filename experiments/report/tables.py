@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ Row = dict[str, Any]
 """A line of a table, by column."""
 Columns = Mapping[str, Callable[[str], Any]]
 """What reads the text of each column, such as `float`."""
+UNKNOWN = ("", "nan")
+NUMBER = re.compile(r"-?(inf|\d+(\.\d*)?(e[-+]?\d+)?)", re.ASCII)
 
 
 class ResultsError(ValueError):
@@ -101,21 +104,19 @@ def read_values(path: Path) -> list[Row]:
     try:
         with open(path, newline="") as file:
             names, *lines = list(csv.reader(file)) or [[]]
-        columns = [_values(column) for column in zip(*lines, strict=True)]
+        columns = [[*column] for column in zip(names, *lines, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
         raise ResultsError(f"{path}: {error}") from None
-    return [dict(zip(names, line, strict=True)) for line in zip(*columns, strict=True)]
+    values = zip(*(_values(column) for _, *column in columns), strict=True)
+    return [dict(zip(names, line, strict=True)) for line in values]
 
 
 def _values(column: Sequence[str]) -> list[Any]:
     """Each cell of a column, by what they all are."""
-    known = [text for text in column if text not in ("", "nan")]
-    kinds: tuple[Callable[[str], Any], ...] = (int, float, str)
+    known = [text for text in column if text not in UNKNOWN]
+    read: Callable[[str], Any] = str
     if all(text in ("True", "False") for text in known):
-        kinds = (truth,)
-    for read in kinds:
-        try:
-            return [read(text) if text not in ("", "nan") else None for text in column]
-        except ValueError:
-            continue
-    raise AssertionError("any cell is text")
+        read = truth
+    elif all(NUMBER.fullmatch(text) for text in known):
+        read = int if all(text.lstrip("-").isdecimal() for text in known) else float
+    return [None if text in UNKNOWN else read(text) for text in column]
