@@ -133,6 +133,8 @@ class Answer:
         line = f"{self.value(self.best)} ({_percent(self.best)})"
         if self.missed is not None:
             line += f", not {self.value(self.missed)} ({_percent(self.missed)})"
+        elif self.question != "devices":
+            line += f", and {'less' if self.question == 'slo' else 'more'} was not tried"
         line = f"for {goal}: {line}{self._doubt()}"
         price = self.best.problem.cluster.price_per_hour
         line += "" if math.isnan(price) else f"; {price:.6g} per hour"

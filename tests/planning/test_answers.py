@@ -119,6 +119,12 @@ def test_how_far_a_factor_may_go(question: str):
     assert f"{best:.3g} times the " in str(answer)
 
 
+def test_the_hardest_that_is_tried_may_do():
+    problem = Problem(MODELS, Cluster(4, 2.0), OLD)
+    answer = beta_jax.plan(problem, TRAFFIC, "cv", **SMALL | {"target": 0.01})
+    assert answer.missed is None and "and more was not tried" in str(answer)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

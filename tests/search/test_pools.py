@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,7 +25,9 @@ from beta_jax import (
     simulate,
     synthesize,
 )
+from beta_jax.placement.codec import Codec
 from beta_jax.search import attainment_bound
+from beta_jax.search.local.moves import Placements, children, make_space
 from beta_jax.search.published.separation import divisions_of, make_buckets
 
 from instances import make_profile, mixed_problem
@@ -170,3 +174,20 @@ def test_uniform_replication_is_per_pool(workload: Workload):
 def test_manual_choices_are_for_one_pool(policy: str, workload: Workload):
     with pytest.raises(ValueError, match="one pool, not of p0, p1"):
         place(policy, twins(mixed_problem(), 4, 2), workload)
+
+
+def test_moves_stay_in_their_pools_and_reach_empty_ones():
+    """Every child is valid, and some found a group in the pool that their parent leaves empty."""
+    pair = twins(mixed_problem(), 2, 4)
+    configs = [c._replace(pool=pool) for pool in range(2) for c in CONFIGS]
+    codec = Codec(sorted(configs), 6, 8)
+    parent = Placement((Group(CONFIGS[0], (0,)), Group(CONFIGS[0], (1, 2))))
+    space = make_space(pair, [], codec.configs)
+    start = Placements(*map(jnp.asarray, codec.encode([parent])))
+    key, unserved = jax.random.key(0), jnp.ones((1, 6))
+    brood = children(key, space, start, unserved, jnp.zeros(256, jnp.int32))
+    found = [codec.decode(*lane) for lane in zip(*map(np.asarray, brood), strict=True)]
+    for child in found:
+        child.check(pair)
+    pools = [{group.config.pool for group in child.groups} for child in found]
+    assert {0, 1} in pools and {0} in pools
