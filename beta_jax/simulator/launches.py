@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from beta_jax.simulator.kernels import gpu
+from beta_jax.simulator.kernels import gpu, unrolled
 from beta_jax.simulator.kernels.choose import run_launch
-from beta_jax.simulator.kernels.unrolled import PART
 from beta_jax.simulator.lanes import Lane, padded_size
 from beta_jax.simulator.layout import Block, BlockShape, Kernel, Launch, PackedLaunch
 from beta_jax.simulator.packing import pack_block
@@ -141,7 +140,7 @@ def pack_launch(some: Sequence[LaunchBlock], *, keep_requests: bool) -> PackedLa
     return PackedLaunch(
         some[0].shape,
         Launch(**arrays),
-        longest=PART * max(-(-max(counts) // PART), 1),
+        longest=unrolled.PART * max(-(-max(counts) // unrolled.PART), 1),
         num_rows=padded_size(row[-1], 1024, factor=4) if keep_requests else 0,
     )
 

@@ -33,10 +33,11 @@ from beta_jax.simulator.engine import (
     make_simulations,
     simulate_lanes,
 )
-from beta_jax.simulator.kernels import choose, gpu
+from beta_jax.simulator.kernels import choose, gpu, unrolled
 from beta_jax.simulator.kernels.choose import simulate_launch
 from beta_jax.simulator.launches import pack_lanes, pack_launch
 from beta_jax.simulator.layout import PackedLaunch
+from beta_jax.simulator.results import join_counts
 
 import documents
 import golden
@@ -98,6 +99,25 @@ def test_lowers_for_a_gpu_without_one(dispatch: str | DispatchRule):
         assert lowered_for_cuda(packed).count("stablehlo.custom_call") == 1
 
 
+def test_counts_of_more_requests_than_16_bits_hold(monkeypatch: pytest.MonkeyPatch):
+    """Those of groups go to memory part by part, here of 16 requests; the warm-up cuts some off."""
+    monkeypatch.setattr(unrolled, "PART", 16)
+    problem = mixed_problem()
+    workloads = synthesize_many(problem.models, seeds=range(2), duration_s=20)
+    config = ParallelConfig(1, 1)
+    placement = Placement((Group(config, (0, 1)), Group(config, (1, 2)), Group(config, ())))
+    simulations = make_simulations(problem, placement, workloads, warmup_s=2.0)
+    lanes = [lane for simulation in simulations for lane in simulation.lanes]
+    assert all(len(lane.workload) > 5 * 16 for lane in lanes)
+    own, on_cpu = (
+        join_counts(simulations, simulate_lanes(lanes, keep_requests=False, kernel=kernel))
+        for kernel in (Kernel.GPU, None)
+    )
+    for name, array in vars(on_cpu).items():
+        np.testing.assert_array_equal(getattr(own, name), array, err_msg=name)
+    assert (on_cpu.dispatched.min(0)[:2] > 16).all()
+
+
 def test_placements_as_arrays(monkeypatch: pytest.MonkeyPatch):
     """Fifty under three workloads, in one launch; a GPU is pretended."""
     problem = mixed_problem()
@@ -128,7 +148,7 @@ import jax, numpy as np
 import beta_jax
 from beta_jax import Group, ParallelConfig, Placement
 from beta_jax.simulator import engine, launches
-from beta_jax.simulator.kernels import choose, gpu
+from beta_jax.simulator.kernels import choose, gpu, unrolled
 from instances import mixed_problem
 
 def run(problems, outputs):
