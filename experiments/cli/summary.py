@@ -12,7 +12,7 @@ from typing import Any
 from experiments.cli import configs, folder
 from experiments.cli.command_line import Command
 from experiments.engine.fields import describe, render, walk
-from experiments.report import page
+from experiments.report import figures, page
 from experiments.report.tables import ResultsError
 
 MAX_ROWS = 100
@@ -29,7 +29,6 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
     directory = command.out_dir
     record, timings = (_read_json(directory / name) for name in (folder.RUN, folder.TIMINGS))
     log = directory / folder.LOG
-    figures = [path.stem for path in drawn if path.suffix == ".svg"]
     pictures = {path.name for path in drawn}
     own = (*command.experiment.files, folder.RUN, folder.TIMINGS, folder.LOG)
     config = record.get("config", {})
@@ -46,7 +45,7 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
         about=configs.summaries()[command.name],
         directory=directory,
         files=[n for n in own if n not in pictures and (directory / n).is_file()],
-        figures=figures,
+        figures=[path.stem for path in drawn if path.suffix == ".svg"],
         command=shlex.join(["python", *record["argv"]]) if "argv" in record else "",
         settings=settings,
         environment={name: of for name, of in record.items() if name not in RECORDED},
@@ -65,12 +64,12 @@ def machine_readable(run: page.Run) -> str:
         }
         for name, rows in run.tables.items()
     }
-    figures = [path.name for stem in run.figures for path in run.directory.glob(f"{stem}.*")]
+    drawn = figures.files_of(*run.figures)
     value = {
         "config_name": run.name,
         "config": {setting.name: setting.value for setting in run.settings},
         "directory": str(run.directory),
-        "files": sorted([*run.files, *figures, page.FILE]),
+        "files": sorted([*run.files, *drawn, page.FILE]),
         "tables": tables,
         "warnings": run.warnings,
         "timings_s": dict(run.timings_s),

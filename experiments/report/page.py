@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ FILE = "report.html"
 TEMPLATE = "page.html.jinja"
 MAX_ROWS, MAX_CELLS = 300, 6_000
 """Of a table that is shown; the rest is in its file."""
+BROAD_PT = 400
+"""Of a figure that a telephone shows a part of, so that its letters can be read."""
 MAX_FIGURE_BYTES, MAX_FIGURES_BYTES = 600_000, 2_000_000
 """Of a vector figure, or else its raster image is shown; of all that are."""
 UNKNOWN = "\N{EN DASH}"
@@ -52,6 +56,10 @@ class Setting(NamedTuple):
     value: str
     default: str | None
     meaning: str
+
+    @property
+    def is_default(self) -> bool:
+        return self.default is None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +107,14 @@ class Shown(NamedTuple):
     rows: Sequence[Sequence[Any]]
     num_rows: int
     same: Mapping[str, Any]
+
+
+class Picture(NamedTuple):
+    """A figure: `uri` has all of it, None for one too large. broad: beyond a telephone."""
+
+    stem: str
+    uri: str | None
+    broad: bool
 
 
 def render(run: Run) -> str:
@@ -167,9 +183,8 @@ def plain(value: Any) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _pictures(directory: Path, stems: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Stem and data URI of each figure; None for one too large to be shown."""
-    pictures: list[tuple[str, str | None]] = []
+def _pictures(directory: Path, stems: Sequence[str]) -> list[Picture]:
+    pictures = []
     left = MAX_FIGURES_BYTES
     for stem in stems:
         uri = None
@@ -179,5 +194,11 @@ def _pictures(directory: Path, stems: Sequence[str]) -> list[tuple[str, str | No
                 left -= len(content)
                 uri = f"data:image/{media};base64,{base64.b64encode(content).decode()}"
                 break
-        pictures.append((stem, uri))
+        pictures.append(Picture(stem, uri, _width_pt(directory / f"{stem}.svg") > BROAD_PT))
     return pictures
+
+
+def _width_pt(svg: Path) -> float:
+    with open(svg, encoding="utf-8") as file:
+        found = re.search(r'<svg[^>]* width="([\d.]+)pt"', file.read(2000))
+    return float(found[1]) if found else math.inf
