@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import sys
+import termios
 
 import pytest
 from tqdm import tqdm
@@ -38,10 +39,12 @@ def test_stdout_is_left_to_something_else(capsys):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_progress_bar_is_drawn_on_a_terminal_only_and_not_kept(terminal, monkeypatch):
     reader, writer = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(writer, (24, 80))
     with open(writer, "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         with printed.kept(to_stderr=False) as text:
-            with tqdm(total=3, disable=None, ncols=60) as bar:
+            with tqdm(total=3, disable=None) as bar:
                 bar.update(3)
             stream.flush()
             sys.stderr.write("\rwarning: after it\n")
