@@ -132,6 +132,18 @@ def test_more_pools_are_never_worse_in_training(policy: str, workload: Workload)
         np.testing.assert_array_equal(getattr(as_one, field.name), getattr(of_two, field.name))
 
 
+@pytest.mark.parametrize("policy", ["mp-search", "mp-search-sep"])
+def test_a_pool_that_can_only_harm_is_left_alone(policy: str, workload: Workload):
+    """Requests that are sent to its devices are late, and filling groups hosts models there."""
+    problem = mixed_problem(devices=4)
+    kinds = {model.type for model in problem.models}
+    late = make_profile({kind: {c: [5.0] * c.pp for c in CONFIGS} for kind in kinds})
+    pools = [*problem.cluster.pools, Pool("late", 2, 3.0)]
+    profiles = {"devices": problem.profile, "late": late}
+    both = Problem(problem.models, Cluster(pools=pools), profiles)
+    assert place(policy, both, workload).score == place(policy, problem, workload).score
+
+
 def test_one_named_pool_is_the_published_case(workload: Workload):
     problem = mixed_problem()
     named = twins(problem, 6)
