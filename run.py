@@ -17,6 +17,7 @@ from experiments.engine.timing import Stopwatch
 from experiments.report import page
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+MOST_LINES, MOST_CHARACTERS = 3, 1000  # of an error
 
 
 def main(argv: Sequence[str], start: float) -> int:
@@ -74,7 +75,14 @@ def show(command: command_line.Command, stopwatch: Stopwatch) -> page.Run:
 
 
 def complain(problem: object, code: int) -> int:
-    print(f"error: {problem}", file=sys.stderr)
+    """Say it in one line or few, whatever of a file's content the message quotes."""
+    text = str(problem)
+    if len(text.splitlines()) > MOST_LINES:
+        text = " ".join(text.splitlines())
+    if len(text) > MOST_CHARACTERS:
+        half = MOST_CHARACTERS // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    print(f"error: {text}", file=sys.stderr)
     return code
 
 

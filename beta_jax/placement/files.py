@@ -61,7 +61,7 @@ def load_placement(
         document = json.loads(Path(path).read_text())
     except OSError as error:
         raise PlacementError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlacementError(f"{path}: not JSON: {error}") from None
     header = {"format": FORMAT, "version": VERSION}
     if not isinstance(document, dict) or not header.items() <= document.items():
@@ -107,5 +107,5 @@ def _place(path: str | os.PathLike[str], place: str) -> Iterator[None]:
         raise PlacementError(str(error) if named else f"{path}: {place}: {error}") from None
     except KeyError as error:
         raise PlacementError(f"{path}: {place}: unknown or missing {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PlacementError(f"{path}: {place}: {error}") from None

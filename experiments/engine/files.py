@@ -28,7 +28,7 @@ def read_rows(path: Path) -> list[Any]:
             rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
     return rows if isinstance(rows, list) else []
 

@@ -51,7 +51,7 @@ def _spec(where: str, row: Any) -> ModelSpec:
     for name in {*given} - {"type", "name"}:
         try:
             given[name] = float(given[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ModelFileError(f"{where}: {name} is {given[name]!r}, not a number") from None
     return ModelSpec(**given | {n: str(given[n]) for n in ("type", "name") if n in given})
 

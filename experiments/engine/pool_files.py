@@ -52,7 +52,7 @@ def read_pools(path: Path) -> tuple[PoolSpec, ...]:
 def read_cluster(path: Path) -> tuple[Cluster, dict[str, Profile]]:
     """The cluster of a file of pools, and the profile of each by name.
 
-    Raises PoolFileError, and what reading a profile raises.
+    Raises PoolFileError.
     """
     specs = read_pools(path)
     try:
@@ -64,7 +64,17 @@ def read_cluster(path: Path) -> tuple[Cluster, dict[str, Profile]]:
         )
     except ValueError as error:
         raise PoolFileError(f"{path}: {error}") from None
-    return cluster, {spec.name: load_profile(input_path(spec.profile)) for spec in specs}
+    return cluster, {spec.name: _profile(path, spec) for spec in specs}
+
+
+def _profile(path: Path, spec: PoolSpec) -> Profile:
+    where = f"{path}, pool {spec.name}: profile"
+    try:
+        return load_profile(input_path(spec.profile))
+    except OSError as error:
+        raise PoolFileError(f"{where} {spec.profile}: {error.strerror}") from None
+    except ValueError as error:
+        raise PoolFileError(f"{where}: {error}") from None
 
 
 def _spec(where: str, row: Any) -> PoolSpec:
@@ -78,7 +88,7 @@ def _spec(where: str, row: Any) -> PoolSpec:
         if name in given:
             try:
                 given[name] = kind(given[name])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 expected = "a whole number" if kind is int else "a number"
                 raise PoolFileError(f"{where}: {name} is {given[name]!r}, not {expected}") from None
     if given["num_devices"] < 1:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from experiments.engine import files
 
@@ -70,9 +70,11 @@ class Store:
     def _believe(self, line: bytes) -> None:
         checksum, _, text = line.partition(b" ")
         if hashlib.sha256(text).hexdigest().encode() == checksum:
-            key, record = json.loads(text)
-            self.records[key] = record
-        elif line:
+            match json.loads(text):
+                case [str() as key, dict() as record]:
+                    self.records[key] = cast(Record, record)
+                    return
+        if line:
             self.damaged += 1
 
     def add(self, records: Mapping[str, Record]) -> None:

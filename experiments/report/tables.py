@@ -39,13 +39,15 @@ def read_csv(path: Path, columns: Columns) -> list[Row]:
     Of columns beyond them the text is kept.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             present, rows = reader.fieldnames or [], list(reader)
     except FileNotFoundError:
         raise ResultsError(
             f"{path} is not there: nothing to plot; run without --plot_only"
         ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path}: {error}") from None
     missing = [column for column in columns if column not in present]
     if missing or not rows:
         raise ResultsError(f"{path} has no {'column ' + ', '.join(missing) if missing else 'rows'}")

@@ -11,18 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from beta_jax.types import Workload
+from beta_jax.workloads.requests import WorkloadError
 
 
 def model_names(path: Path, further: Iterable[str] = ()) -> list[str]:
     """The models that a file of requests names, and further ones; `m2` comes before `m10`.
 
-    The file is not checked.
+    The file is not checked. Raises WorkloadError for one that is no CSV at all.
     """
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.reader(file)
-        header = [name.strip() for name in next(rows, [])]
-        column = header.index("model") if "model" in header else len(header)
-        names = {row[column].strip() for row in rows if len(row) > column} | {*further}
+        try:
+            header = [name.strip() for name in next(rows, [])]
+            column = header.index("model") if "model" in header else len(header)
+            names = {row[column].strip() for row in rows if len(row) > column} | {*further}
+        except csv.Error as error:
+            raise WorkloadError(f"{path}, line {rows.line_num}: {error}") from None
     parts = {name: re.split(r"(\d+)", name) for name in names}
     return sorted(names, key=lambda name: [int(p) if p.isdecimal() else p for p in parts[name]])
 

@@ -119,7 +119,7 @@ def test_a_bad_file_is_named_with_the_place(tmp_path, change, message):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x00\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00\xff", "[" * 20_000 + "]" * 20_000])
 def test_not_a_placement_file(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text, encoding="latin-1")

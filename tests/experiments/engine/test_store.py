@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import random
@@ -111,6 +112,14 @@ def test_whatever_a_file_is_cut_or_changed_to_only_whole_results_are_believed(
     store.add({"f": {"value": 5}})
     mended = Store(path)
     assert mended.damaged == 0 and mended.records == store.records | {"f": {"value": 5}}
+
+
+def test_a_line_that_is_no_result_is_not_believed(tmp_path):
+    text = json.dumps(["a"])
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / FILE).write_text(f"{checksum} {text}\n")
+    store = Store(tmp_path / FILE)
+    assert store.damaged == 1 and not store.records
 
 
 def test_digests_tell_values_apart_and_forget_the_order_of_keys():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def test_a_sweep_on_pools(pools: Path, tmp_path: Path):
         ([{"name": "a", "num_devices": 0, "profile": "v100"}], r"pool 1 \(a\) has 0 devices"),
         ([{"name": "a", "num_devices": "x", "profile": "v100"}], "'x', not a whole number"),
         ([{"name": "a", "num_devices": 1, "profile": "v100", "gpus": 1}], "columns must be among"),
+        ([{"name": "a", "num_devices": 1, "profile": "v9"}], "pool a: profile: there is no file"),
+        ([{"name": "a", "num_devices": 1, "profile": "v9.json"}], "v9.json: No such file"),
+        ([{"name": "a", "num_devices": math.inf, "profile": "v100"}], "inf, not a whole number"),
         ([{"name": "a", "num_devices": 1, "profile": "v100"}] * 2, "two pools have the same name"),
     ],
 )

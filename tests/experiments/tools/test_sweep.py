@@ -197,6 +197,9 @@ BAD_FILES = [
     ("m.json", "{", "m.json: "),
     ("m.json", '{"type": "a"}', "no models"),
     ("m.json", '["a"]', "model 1: its columns"),
+    ("m.json", "[" * 20_000 + "]" * 20_000, "m.json: "),
+    ("m.json", f'[{{"type": "a", "slo_s": 1{"0" * 400}}}]', "model 1: slo_s is 10+, not a number"),
+    ("m.csv", "type\n" + "a" * 200_000, "m.csv: field larger than field limit"),
     ("missing.csv", None, "No such file"),
 ]
 

@@ -1,0 +1,28 @@
+"""A small sample of `python -m tests.fuzz`, the same every time."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import strategies as st
+
+from fuzz import files
+from fuzz.hunt import Target, hunt
+
+
+@pytest.mark.parametrize("name", files.TARGETS)
+def test_damaged_files_are_read_or_refused_by_name(name: str):
+    found = hunt(files.TARGETS[name], start=0, num_inputs=30)
+    assert found.num_inputs == 30
+    assert not found.defects, "\n".join(text for _, text in found.defects.values())
+
+
+def test_the_fuzzer_finds_the_smallest_input():
+    def feed(value: list[int]) -> None:
+        if sum(value) > 100:
+            raise KeyError(value)
+
+    found = hunt(Target(st.lists(st.integers(0, 99)), feed), start=0, num_inputs=1000)
+    ((shown, trace),) = found.defects.values()
+    assert sum(ast.literal_eval(shown)) == 101 and "KeyError" in trace
