@@ -148,7 +148,7 @@ def show(file: str, rows: Sequence[Row]) -> Shown:
         columns = [column for column in columns if column not in same]
     most = min(MAX_ROWS, max(MAX_CELLS // max(len(columns), 1), 1))
     numeric = [
-        all(isinstance(row[column], int | float | None) for row in rows)  # bools are text
+        {type(row[column]) for row in rows} <= {int, float, type(None)}
         and any(row[column] is not None for row in rows)
         for column in columns
     ]

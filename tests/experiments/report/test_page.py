@@ -27,7 +27,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 ROWS = [
     {"panel": "rate", "x_name": "rate_rps", "x": x, "policy": policy, "replication": 0}
     | {"slo_attainment": value, "latency_mean_s": 1.5, "trained_on_test": False}
-    | {"num": num, "limit": float("inf"), "note": HOSTILE}
+    | {"num": num, "met": num != 1, "limit": float("inf"), "note": HOSTILE}
     for num, (x, policy, value) in enumerate(
         [(1.0, "mp-search", 1 / 3), (2.0, "mp-search", float("nan")), (10.0, "sr-greedy", 0.25)]
     )
@@ -259,6 +259,7 @@ frame.srcdoc = SOURCE;
     [
         ("slo_attainment", ["0.33333,?,0.25", "0.25,0.33333,?", "0.33333,0.25,?"]),
         ("x", ["1,2,10", "1,2,10", "10,2,1"]),
+        ("met", ["True,False,True", "False,True,True", "True,True,False"]),
     ],
 )
 def test_a_browser_shows_it_on_a_phone_and_sorts(column, order, text, tmp_path):
