@@ -361,7 +361,7 @@ def test_plot_only_draws_the_same_picture_from_the_table_alone(main, tmp_path, c
     assert main(*ONE_POINT) == 0
     folder = tmp_path / "out"
     pictures = {path: path.read_bytes() for path in folder.glob("large_model_exp.*")}
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for path in folder.iterdir():
         if path.name != "table.csv":
             path.unlink()
