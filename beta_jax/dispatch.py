@@ -17,6 +17,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from beta_jax.traits import Trait
 
 Array = Any
@@ -65,6 +67,7 @@ class DispatchRule:
     then_by_clock: whether of equal keys the smaller clock goes before the lower index.
     max_unfinished: of a rule that asks for `Groups.unfinished`: where an infinite SLO leaves their
         number open, so many of a group are counted, and more are an error. 0: it does not ask.
+    Raises ValueError where order or after give anything but whole numbers.
     """
 
     name: str
@@ -75,6 +78,21 @@ class DispatchRule:
     by_clock: bool = False
     then_by_clock: bool = False
     max_unfinished: int = 0
+
+    def __post_init__(self) -> None:
+        one = np.ones(1, np.int64)
+        groups = Groups(
+            one, one, one, one, lambda: one, one, 2, lambda: one, lambda: one, lambda: one
+        )
+        made = {"order": self.order(groups)}
+        if self.after is not None:
+            made["after"] = self.after(one, one)
+        for name, value in made.items():
+            kind = np.asarray(value).dtype
+            if kind.kind not in "biu":
+                raise ValueError(
+                    f"dispatch rule {self.name}: {name} must give whole numbers, it gives {kind}"
+                )
 
     def __str__(self) -> str:
         return self.name

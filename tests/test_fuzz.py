@@ -7,7 +7,7 @@ import ast
 import pytest
 from hypothesis import strategies as st
 
-from fuzz import files
+from fuzz import commands, files
 from fuzz.hunt import Target, hunt
 
 
@@ -15,6 +15,11 @@ from fuzz.hunt import Target, hunt
 def test_damaged_files_are_read_or_refused_by_name(name: str):
     found = hunt(files.TARGETS[name], start=0, num_inputs=30)
     assert found.num_inputs == 30
+    assert not found.defects, "\n".join(text for _, text in found.defects.values())
+
+
+def test_odd_command_lines_succeed_or_name_what_is_odd():
+    found = hunt(commands.COMMANDS["command_line"], start=0, num_inputs=8)
     assert not found.defects, "\n".join(text for _, text in found.defects.values())
 
 

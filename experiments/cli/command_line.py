@@ -14,7 +14,7 @@ from experiments.cli.flags import define_flags, from_flags
 from experiments.engine import executor as executors
 from experiments.engine.executor import Executor
 from experiments.engine.fields import describe, render, walk
-from experiments.engine.files import input_path
+from experiments.engine.files import NO_NAME, input_path
 from experiments.experiment import Runnable
 
 USAGE = """\
@@ -110,6 +110,8 @@ def explain(error: ValueError | OSError, command: Command | None) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     for leaf in walk(command.config) if command else ():
         for value in leaf.value if isinstance(leaf.value, tuple) else (leaf.value,):
+            if value == "" and text == NO_NAME:
+                return f"--{leaf.name}: {text}"
             named = isinstance(value, str) and value and str(input_path(value))
             if named and text.startswith((f"{named}:", f"{named},")):
                 return f"--{leaf.name}={text}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_NAME = "the name of a file or folder is empty"
 
 
 def input_path(path: str) -> Path:
@@ -17,7 +18,7 @@ def input_path(path: str) -> Path:
     Raises ValueError for no name.
     """
     if not path:
-        raise ValueError("the name of a file or folder is empty")
+        raise ValueError(NO_NAME)
     return Path(path) if Path(path).exists() or not (ROOT / path).exists() else ROOT / path
 
 

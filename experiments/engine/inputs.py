@@ -12,11 +12,11 @@ from beta_jax import traces
 from beta_jax.placement.problem import Problem, make_models, profile_of
 from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.traces.trace import parse_time
-from beta_jax.types import GB, Cluster, Model, Workload
+from beta_jax.types import Cluster, Model, Workload
 from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
-from experiments.engine.pool_files import read_cluster
+from experiments.engine.pool_files import memory_bytes, read_cluster
 from experiments.engine.scenarios import BaseScenario, Replayed, Scenario
 
 
@@ -78,8 +78,8 @@ class InputMaker:
         """Raises what the library raises for bad input."""
         if scenario.pools is None:
             profile = self._profile(scenario.profile, scenario.pipeline_overhead)
-            memory_bytes = scenario.memory_gib * GB
-            cluster = Cluster(scenario.num_devices, memory_bytes, scenario.devices_per_node)
+            room = memory_bytes(scenario.memory_gib)
+            cluster = Cluster(scenario.num_devices, room, scenario.devices_per_node)
         else:
             cluster, profile = self._cluster(scenario.pools, scenario.pipeline_overhead)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)

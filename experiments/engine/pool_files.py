@@ -58,13 +58,26 @@ def read_cluster(path: Path) -> tuple[Cluster, dict[str, Profile]]:
     try:
         cluster = Cluster(
             pools=[
-                Pool(s.name, s.num_devices, s.memory_gib * GB, s.devices_per_node, s.price_per_hour)
+                Pool(
+                    s.name,
+                    s.num_devices,
+                    memory_bytes(s.memory_gib),
+                    s.devices_per_node,
+                    s.price_per_hour,
+                )
                 for s in specs
             ]
         )
     except ValueError as error:
         raise PoolFileError(f"{path}: {error}") from None
     return cluster, {spec.name: _profile(path, spec) for spec in specs}
+
+
+def memory_bytes(memory_gib: float) -> float:
+    """Raises ValueError, with the name that users know, for what is no memory."""
+    if not 0 < memory_gib * GB < math.inf:
+        raise ValueError(f"memory_gib must be > 0 and finite, got {memory_gib:g}")
+    return memory_gib * GB
 
 
 def _profile(path: Path, spec: PoolSpec) -> Profile:

@@ -10,11 +10,11 @@ import numpy as np
 
 from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import Profile, load_profile
-from beta_jax.types import GB, Cluster, Rules, Workload
+from beta_jax.types import Cluster, Rules, Workload
 from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
-from experiments.engine.pool_files import read_cluster
+from experiments.engine.pool_files import memory_bytes, read_cluster
 from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
@@ -69,7 +69,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
             placements, models = read_placements(config.placement)
             used = [s.num_devices for p in placements.values() for s in statics(p)]
             num_devices = max(1, *used) if config.num_devices is None else config.num_devices
-            cluster = Cluster(num_devices, config.memory_gib * GB)
+            cluster = Cluster(num_devices, memory_bytes(config.memory_gib))
             profile = load_profile(input_path(config.profile))
         problem = Problem(models, cluster, profile, config.rules)
         for path, placement in zip(config.placement, placements.values(), strict=True):

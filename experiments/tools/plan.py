@@ -14,12 +14,12 @@ from tqdm import tqdm
 from beta_jax.placement.files import save_placement
 from beta_jax.placement.problem import Problem, make_models, profile_of
 from beta_jax.profiles.profile import Profile, load_profile
-from beta_jax.types import GB, UNREGISTERED, Cluster, Model, Rules, Workload
+from beta_jax.types import UNREGISTERED, Cluster, Model, Rules, Workload
 from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
-from experiments.engine.pool_files import read_cluster
+from experiments.engine.pool_files import memory_bytes, read_cluster
 from experiments.engine.scenarios import POOLS_HELP, ServedModels
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
@@ -183,7 +183,9 @@ def _read(config: Config) -> tuple[Problem, TrafficSource]:
         cluster, profiles = read_cluster(input_path(config.pools))
         profile = profile_of(cluster, profiles)
     else:
-        cluster = Cluster(config.num_devices, config.memory_gib * GB, config.devices_per_node)
+        cluster = Cluster(
+            config.num_devices, memory_bytes(config.memory_gib), config.devices_per_node
+        )
         profile = load_profile(input_path(config.profile))
     specs = () if config.models is None else read_models(input_path(config.models))
     log: Workload | None = None

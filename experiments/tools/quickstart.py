@@ -18,7 +18,7 @@ from beta_jax.types import GB, Cluster, Model, Rules, Workload
 from beta_jax.workloads.requests import read_requests
 from experiments.engine import files
 from experiments.engine.files import input_path
-from experiments.engine.pool_files import read_cluster
+from experiments.engine.pool_files import memory_bytes, read_cluster
 from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
@@ -185,7 +185,7 @@ def _read(config: Config) -> _Inputs:
                 f"{', '.join(model.name for model in listed[:5])}, ..."
             )
     training = request_files.slices(train, config.train_slices)
-    return _Inputs(problem, training, test, test is train, today)
+    return _Inputs(problem, training, test, test == train, today)
 
 
 def _cluster(config: Config) -> tuple[Cluster, Profile]:
@@ -194,7 +194,7 @@ def _cluster(config: Config) -> tuple[Cluster, Profile]:
         cluster, profiles = read_cluster(input_path(config.pools))
         return cluster, profile_of(cluster, profiles)
     (num_devices,) = config.num_devices
-    cluster = Cluster(num_devices, config.memory_gib * GB, config.devices_per_node)
+    cluster = Cluster(num_devices, memory_bytes(config.memory_gib), config.devices_per_node)
     return cluster, load_profile(input_path(config.profile))
 
 

@@ -42,7 +42,7 @@ def split(requests: Workload, share: float) -> tuple[Workload, Workload]:
     Raises ValueError for a share that is not between 0 and 1.
     """
     if not 0 < share < 1:
-        raise ValueError(f"the share of the requests to test on must be in (0, 1), got {share:g}")
+        raise ValueError(f"test_share, the part to test on, must be in (0, 1), got {share:g}")
     (cut,) = _cuts(requests, [1 - share])
     return requests.part(0, cut), requests.part(cut, len(requests))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -27,6 +28,10 @@ class Config:
     end: Annotated[str | None, "end of the slice, day.hour.minute; none: of the trace"] = None
     seed: Annotated[int, "of generated traces"] = 0
 
+    def __post_init__(self) -> None:
+        if not self.trace:
+            raise ValueError("trace is empty: of which traces?")
+
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     """Print and write the statistics side by side; keep what the figure needs."""
@@ -44,7 +49,9 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         for index, each in enumerate(statistics)
         for name, value in vars(each).items()
     }
-    np.savez_compressed(directory / "statistics.npz", **arrays)
+    whole = io.BytesIO()
+    np.savez_compressed(whole, **arrays)
+    files.write(directory / "statistics.npz", whole.getvalue())
 
 
 def draw(directory: Path) -> list[Path]:

@@ -6,10 +6,14 @@ import argparse
 import sys
 from collections.abc import Mapping
 
-from . import files
+from . import commands, files
 from .hunt import Target, hunt
 
-MODES: Mapping[str, Mapping[str, Target]] = {"files": files.TARGETS}
+MODES: Mapping[str, Mapping[str, Target]] = {
+    "files": files.TARGETS,
+    "commands": commands.COMMANDS,
+    "processes": commands.PROCESSES,
+}
 
 
 def main() -> int:

@@ -214,3 +214,18 @@ def test_what_ends_as_a_request_arrives_does_not_queue():
         workload = Workload.from_seconds([0, 0, 0, last_s], [1, 0, 0, 0])
         (outcome,) = simulate(problem, placement, workload, outputs="requests")
         assert outcome.group.tolist() == [1, 0, 0, group]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"order": lambda groups: groups.clock / 2}, "rule r: order must give whole numbers"),
+        (
+            {"order": lambda groups: groups.clock, "after": lambda memory, index: index * 0.5},
+            "rule r: after must give whole numbers, it gives float64",
+        ),
+    ],
+)
+def test_keys_that_are_no_whole_numbers_are_refused(rule, message):
+    with pytest.raises(ValueError, match=message):
+        DispatchRule("r", **rule)
