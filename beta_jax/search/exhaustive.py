@@ -58,7 +58,7 @@ def try_all(
     """
     options = _group_options(problem, most)
     if not options:
-        return Result(Placement(()), 0.0, 1, upper_bound=0.0, gap=0.0)
+        return Result(Placement(()), 0.0, 1, attainment=0.0, upper_bound=0.0)
     lists = _group_lists(options, problem, most)
     configs = sorted({group.config for group in options})
     # A lane for every option; the last one has no group.
@@ -67,20 +67,20 @@ def try_all(
     hosted, config = lanes.hosted[:, 0], lanes.config[:, 0]
     scorer = Scorer(problem, workloads, configs, lists.shape[1])
     requests = np.array([requests_by_model(problem, workload) for workload in workloads])
-    attainment, value = [], []
+    attained, value = [], []
     for chunk in np.split(lists, range(LANES_AT_ONCE, len(lists), LANES_AT_ONCE)):
         scores = scorer(hosted[chunk], config[chunk])
         value.append(objective(scores, requests))
-        attainment.append(mean_attainment(scores.good, workloads))
+        attained.append(mean_attainment(scores.good, workloads))
     best = int(np.concatenate(value).argmax())
-    highest, own = np.concatenate(attainment).max(), np.concatenate(attainment)[best]
+    attainment = np.concatenate(attained)
     groups = tuple(options[i] for i in lists[best] if i < len(options))
     return Result(
         Placement(groups),
         float(np.concatenate(value)[best]),
         len(lists) * len(workloads),
-        upper_bound=float(highest),
-        gap=float(highest - own),
+        attainment=float(attainment[best]),
+        upper_bound=float(attainment.max()),
     )
 
 

@@ -17,10 +17,16 @@ from beta_jax.search.instances import Training, as_one
 from beta_jax.search.local.climb import local_search
 from beta_jax.search.published.evolution import evolve
 from beta_jax.search.published.integer_programs import mp_ilp, sr_ilp
-from beta_jax.search.published.pipelines import mp_equal, mp_greedy, mp_round_robin, mp_search
+from beta_jax.search.published.pipelines import (
+    mp_equal,
+    mp_greedy,
+    mp_round_robin,
+    mp_search,
+    mp_search_within,
+)
 from beta_jax.search.published.replacing import mp_replace
 from beta_jax.search.published.replication import sr_greedy, sr_replace, sr_search, sr_uniform
-from beta_jax.search.published.separation import mp_search_sep
+from beta_jax.search.published.separation import mp_search_sep, mp_search_sep_within
 from beta_jax.search.result import Result
 
 
@@ -53,7 +59,9 @@ POLICIES: dict[str, Policy] = {
     "mp-equal-<pp>-<op>": Policy(mp_equal),
     "mp-ilp": Policy(mp_ilp, rounds=True),
     "mp-search": Policy(mp_search),
+    "mp-search-within-<millionths>": Policy(mp_search_within),
     "mp-search-sep": Policy(mp_search_sep),
+    "mp-search-sep-within-<millionths>": Policy(mp_search_sep_within),
     "mp-replace-<seconds>": Policy(mp_replace),
     "local-search": Policy(local_search, trains_on_many=True, rounds=True),
     "local-search-<budget_simulations>": Policy(local_search, trains_on_many=True, rounds=True),

@@ -24,8 +24,8 @@ class Result:
     num_simulations: simulations it took. warnings: what the user should know, such as models left
     out. history: of a search that goes on, the best score after so many simulations. expected_loss:
     how much of what a search gained is likely to be lost on other traffic; None if unknown.
-    upper_bound: on the mean SLO attainment of any static placement on the training workloads, and
-    gap: how much higher it is than this placement's; None if the policy does not tell.
+    attainment: the mean SLO attainment on the training workloads, upper_bound: on that of any
+    static placement; None if the policy does not tell.
     """
 
     placement: Placement | Schedule
@@ -34,8 +34,15 @@ class Result:
     warnings: tuple[str, ...] = ()
     history: tuple[tuple[int, float], ...] = ()
     expected_loss: float | None = None
+    attainment: float | None = None
     upper_bound: float | None = None
-    gap: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """At most how much more any static placement attains; None if that is not known."""
+        if self.upper_bound is None or self.attainment is None:
+            return None
+        return self.upper_bound - self.attainment
 
     @property
     def static(self) -> Placement:
@@ -80,7 +87,10 @@ def score_placements(
     good, latency = tally.good.sum(1), tally.latency_ticks.sum(1)
     return [
         Result(
-            placement, published_score(int(good[i]), int(latency[i]), len(workload), placement), 1
+            placement,
+            published_score(int(good[i]), int(latency[i]), len(workload), placement),
+            1,
+            attainment=int(good[i]) / max(len(workload), 1),
         )
         for i, (placement, (_, workload)) in enumerate(zip(placements, instances, strict=True))
     ]

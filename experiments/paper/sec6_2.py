@@ -36,7 +36,10 @@ def points(config: EndToEnd) -> list[Point]:
             for field in ("train", "test", "window_s", "train_window_s")
         }
         base = base_point(config, column, trace=getattr(config, column.trace), **replay)
-        published = ("sr-greedy", f"sr-replace-{REPLACE_S[column.trace]}", column.beta)
+        beta = column.beta
+        if config.tolerance:
+            beta += f"-within-{round(1e6 * config.tolerance)}"
+        published = ("sr-greedy", f"sr-replace-{REPLACE_S[column.trace]}", beta)
         for field in SWEPT:
             policies = config.policies or published
             found += sweep_row(f"{name} {field}", config, column, base, field, policies)

@@ -102,6 +102,7 @@ def display_name(policy: str) -> str:
     """A policy as the paper's figures call it."""
     if manual := re.fullmatch(r"mp-equal-(\d+)-(\d+)", policy):
         return f"({manual[1]},{manual[2]})"
+    policy = re.sub(r"-within-\d+$", "", policy)
     if policy.startswith("sr-replace-"):
         return "Clockwork++"
     if local := re.fullmatch(rf"{LOCAL_SEARCH}(?:-(\d+))?", policy):

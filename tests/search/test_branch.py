@@ -73,6 +73,8 @@ def test_no_placement_scores_more_than_its_partitions_bound(data: st.DataObject)
     wanted = [(partition, (0, 1, 2)), (partition, tuple(used))]
     bound = PartitionBound(problem, workload, wanted)
     assert all(score <= bound(*own) + 1e-12 for own in wanted)
+    attained = good / max(len(workload), 1)
+    assert all(attained <= bound(*own, attainment=True) + 1e-12 for own in wanted)
     assert (served_together(problem, workload, wanted) >= good - 1e-6).all()
 
 
@@ -185,6 +187,19 @@ def test_the_search_finds_the_first_best_partition(workload: Workload, slo_s: fl
         assert (found.placement, found.score) == (best.placement, best.score)
 
 
+@pytest.mark.usefixtures("length")
+@pytest.mark.parametrize("policy", ["mp-search", "mp-search-sep"])
+@pytest.mark.parametrize("slo_s", (0.7, 2.0))
+def test_a_tolerance_costs_no_more_attainment(workload: Workload, policy: str, slo_s: float):
+    problem = mixed_problem(8, slo_s=slo_s)
+    best = place(policy, problem, workload)
+    for millionths in (1, 50_000):
+        found = place(f"{policy}-within-{millionths}", problem, workload)
+        assert found.attainment >= best.attainment - millionths / 1e6 - 1e-12
+        [attained] = simulate(problem, found.placement, workload).attainment
+        assert found.attainment == pytest.approx(attained)
+
+
 def test_partitions_are_filled_only_where_they_can_win(monkeypatch, workload: Workload):
     """With a tight SLO single devices serve the slow models never."""
     problem = mixed_problem(8, slo_s=0.25)
@@ -194,6 +209,9 @@ def test_partitions_are_filled_only_where_they_can_win(monkeypatch, workload: Wo
     found = place("mp-search", problem, workload)
     assert found.placement == everything.placement
     assert found.num_simulations < everything.num_simulations
+    served = place("mp-search", mixed_problem(8, slo_s=2.0), workload)
+    generous = place("mp-search", mixed_problem(8, slo_s=2.0), workload, tolerance=1.0)
+    assert generous.num_simulations < served.num_simulations
 
 
 def test_divisions_are_searched_only_where_they_can_win(monkeypatch, workload: Workload):

@@ -103,7 +103,7 @@ def test_all_orders_of_groups_are_tried_unless_local(workload: Workload):
     problem = dataclasses.replace(problem, models=problem.models[:2])
     traffic = workload.of_models((0, 1))
     exact = ruled(problem, local=False)
-    options = _group_options(exact, 10**6)
+    options = _group_options(exact)
     lists = [
         groups
         for count in (1, 2)

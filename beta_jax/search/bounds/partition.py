@@ -64,8 +64,10 @@ class PartitionBound:
         together = served_together(problem, workload, wanted)
         self._together = dict(zip(wanted, together, strict=True))
 
-    def __call__(self, partition: Partition, models: tuple[int, ...]) -> float:
-        """At most what a placement of these models on the partition's groups scores.
+    def __call__(
+        self, partition: Partition, models: tuple[int, ...], *, attainment: bool = False
+    ) -> float:
+        """At most what a placement of these models on the partition's groups scores, or attains.
 
         Raises KeyError for what was not wanted.
         """
@@ -77,7 +79,7 @@ class PartitionBound:
         together = self._together[partition, models]
         lightest = np.maximum(weight.min(0, initial=NEVER_FITS), 1)
         replicas = number @ np.minimum(self._memory[column] // lightest, len(models))
-        by_work = score_counts(together, 0, self._num_requests, replicas)
+        by_work = score_counts(together, 0, self._num_requests, 0 if attainment else replicas)
 
         # How many groups of each configuration host a model, [option, config]. Beyond those that
         # are simulated, value and price are linear, so that none or all of the rest is best.
@@ -87,6 +89,8 @@ class PartitionBound:
         served = np.minimum(alone.sum(2), self._requests[of_groups[0]])  # [model, option]
         latency = served * self._idle[of_groups].min(1, keepdims=True)
         value = score_counts(served, latency, self._num_requests, hosts.sum(1))
+        if attainment:
+            value = score_counts(served, 0, self._num_requests, 0)
         devices = np.array([config.num_devices for config in groups])
         memory = max(float(self._memory[column] @ (number * devices)), 1.0)
         share = (weight * (devices / memory)) @ hosts.T
@@ -99,7 +103,11 @@ class PartitionBound:
         best = int(coarse.argmin())
         low, high = PRICES[max(best - 1, 0)], PRICES[min(best + 1, len(PRICES) - 1)]
         fine = by_memory(low + (high - low) * STEPS)
-        return float(min(by_work, coarse.min(), fine.min()))
+        most = float(min(by_work, coarse.min(), fine.min()))
+        if not attainment:
+            return most
+        requests = max(self._num_requests, 1)  # of which whole ones are served
+        return math.floor(most * requests + 1e-6) / requests
 
     def _served_alone(self, problem: Problem, workload: Workload) -> NDArray[np.int64]:
         """Requests served on groups that host nothing else, int64 [model, config, group].

@@ -179,7 +179,9 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
         placement = codec.decode(groups.hosted[:-1, :, column].T, config)
         good, latency = counts.good[:, column].sum(), counts.latency[:, column].sum()
         score = published_score(int(good), int(latency), len(task.workload), placement)
-        results.append(Result(placement, score, int(num_simulations[column])))
+        attainment = int(good) / max(len(task.workload), 1)
+        number = int(num_simulations[column])
+        results.append(Result(placement, score, number, attainment=attainment))
     return results
 
 

@@ -76,7 +76,8 @@ def fill_incrementally(lane: Lane, num_requests: int) -> Result:
 
     placement = Codec(configs, len(weight), num_groups).decode(hosted, config)
     score = published_score(int(good.sum()), int(latency.sum()), num_requests, placement)
-    return Result(placement, score, placement.num_replicas + 1)
+    attainment = int(good.sum()) / max(num_requests, 1)
+    return Result(placement, score, placement.num_replicas + 1, attainment=attainment)
 
 
 def _connected(hosted: NDArray[np.bool_], group: int) -> tuple[Array, NDArray[np.bool_]]:

@@ -141,8 +141,8 @@ def local_search(
                 expected_loss=expected_loss(
                     problem, workloads, objective, first.placement, latest.placement
                 ),
+                attainment=latest.attainment,
                 upper_bound=bound,
-                gap=bound - latest.attainment,
             )
         )
     return results

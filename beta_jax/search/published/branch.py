@@ -67,25 +67,32 @@ class Share(NamedTuple):
 class ShareSearch:
     """What is known of a share's partitions.
 
-    score: the share's if it is known, else an upper bound. bounds: on the scores of partitions;
+    score: the share's if it is known, else an upper bound. least: what it scores at least, -inf if
+    nothing is filled. bounds: on the scores of partitions; all of these are of SLO attainment where
+    `attainment` says so;
     is_bounded: whether there is nothing to gain from tighter ones. filled: results, by index of a
     partition. unknown: indices of those that may yet be the first with the best score, the most
     promising ones first. effort: of filling a partition, 1 with all models.
     """
 
-    def __init__(self, share: Share, most: float = math.inf) -> None:
+    def __init__(self, share: Share, most: float = math.inf, *, attainment: bool = False) -> None:
         """most: a bound on the share's score that is known already."""
         self.share, self.partitions = share, share.partitions()
+        self._attainment = attainment
         self.filled: dict[int, Result] = {}
         self.is_bounded = False
         asked = np.isin(share.workload.model, share.indices())
         self.effort = 1.0 if share.models is None else float(asked.mean()) if len(asked) else 0.0
+        if attainment:
+            most = min(most, float(asked.mean()) if len(asked) else 0.0)
         self.bounds = [most] * len(self.partitions)
         self._update()
 
     def bound(self, bound: PartitionBound) -> None:
         models = tuple(self.share.indices())
-        tighter = [bound(partition, models) for partition in self.partitions]
+        tighter = [
+            bound(partition, models, attainment=self._attainment) for partition in self.partitions
+        ]
         self.bounds = [min(pair) for pair in zip(self.bounds, tighter, strict=True)]
         self.is_bounded = True
         self._update()
@@ -98,11 +105,16 @@ class ShareSearch:
         """Of equal scores the first in the published order."""
         return max((self.filled[i] for i in sorted(self.filled)), key=lambda r: r.score)
 
+    def _value(self, result: Result) -> float:
+        return (result.attainment or 0.0) if self._attainment else result.score
+
     def _update(self) -> None:
-        best = max((result.score for result in self.filled.values()), default=-math.inf)
+        self.least = best = max(map(self._value, self.filled.values()), default=-math.inf)
         rest = [i for i in range(len(self.partitions)) if i not in self.filled]
         self.score = max([best, *(self.bounds[i] for i in rest)])
-        able = [i for i in rest if self.bounds[i] >= best - ROUNDING]
+        # What attains as much is as good, of equal scores the first one wins.
+        enough = best + ROUNDING if self._attainment else best - ROUNDING
+        able = [i for i in rest if self.bounds[i] >= enough]
         self.unknown = sorted(able, key=lambda i: -self.bounds[i])
 
 
@@ -113,9 +125,17 @@ class Candidates:
     """Candidates of which the best is wanted.
 
     doubt: [candidate], by which equally promising ones are ordered, the least doubtful first.
+    tolerance: how much lower the winner's SLO attainment may be; its shares are such that compare
+    attainment. None: the best by score.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], doubt: Iterable[float]) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        doubt: Iterable[float],
+        tolerance: float | None = None,
+    ) -> None:
+        self._tolerance = tolerance
         self.shares = list(dict.fromkeys(itertools.chain.from_iterable(candidates)))
         self._candidates = candidates
         self._by_doubt = [candidates[i] for i in np.argsort(list(doubt), kind="stable")]
@@ -133,7 +153,7 @@ class Candidates:
     def wanted(self, bounds: _Bounds) -> list[tuple[ShareSearch, int]]:
         """Which partitions to fill next; nothing if it is known what wins."""
         while True:
-            hopeful = [c for c in self._able_to_win(self._by_doubt) if not _is_known(c)]
+            hopeful = [c for c in self._able_to_win(self._by_doubt) if not self._is_known(c)]
             hopeful.sort(key=_score, reverse=True)
             unbounded = [share for c in hopeful[:1] for share in c if not share.is_bounded]
             for share in unbounded:
@@ -147,7 +167,7 @@ class Candidates:
                 others = _score([other for other in candidate if other is not share])
                 for index in share.unknown:
                     # Twice: what the share and what the candidate are compared with is rounded.
-                    may_win = share.bounds[index] + others >= self._best() - 2 * ROUNDING
+                    may_win = share.bounds[index] + others >= self._enough() - ROUNDING
                     if may_win and effort < self._at_once and (share, index) not in found:
                         found[share, index] = None
                         effort += share.effort
@@ -155,28 +175,44 @@ class Candidates:
 
     def winners(self) -> list[Candidate]:
         """Those of the best score, up to rounding, once nothing is wanted any more."""
-        return [c for c in self._able_to_win(self._candidates) if _is_known(c)]
+        if self._tolerance is not None:
+            best = self._best()
+            return [c for c in self._candidates if best - ROUNDING <= _least(c) > -math.inf]
+        return [c for c in self._able_to_win(self._candidates) if self._is_known(c)]
 
     def num_simulations(self) -> int:
         filled = (result for share in self.shares for result in share.filled.values())
         return sum(result.num_simulations for result in filled)
 
     def _able_to_win(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        best = self._best()
-        return [c for c in candidates if _score(c) >= best - ROUNDING]
+        enough = self._enough()
+        return [c for c in candidates if _score(c) >= enough]
+
+    def _enough(self) -> float:
+        """What a candidate that is not known must be able to score, to be worth a try."""
+        if self._tolerance is None:
+            return self._best() - ROUNDING
+        return self._best() + self._tolerance + ROUNDING
 
     def _best(self) -> float:
         if not self._add_up:
             return -math.inf
-        return max((_score(c) for c in self._candidates if _is_known(c)), default=-math.inf)
+        if self._tolerance is not None:
+            return max(map(_least, self._candidates), default=-math.inf)
+        return max((_score(c) for c in self._candidates if self._is_known(c)), default=-math.inf)
+
+    def _is_known(self, candidate: Candidate) -> bool:
+        if self._tolerance is not None:
+            return _score(candidate) - _least(candidate) <= self._tolerance + ROUNDING
+        return not any(share.unknown for share in candidate)
 
 
 def _score(candidate: Candidate) -> float:
     return sum(share.score for share in candidate)
 
 
-def _is_known(candidate: Candidate) -> bool:
-    return not any(share.unknown for share in candidate)
+def _least(candidate: Candidate) -> float:
+    return sum(share.least for share in candidate)
 
 
 def _is_bounded(candidate: Candidate) -> bool:

@@ -57,18 +57,26 @@ def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
     return score_placements(instances, placements)
 
 
-def mp_search(instances: Instances) -> list[Result]:
+def mp_search(instances: Instances, *, tolerance: float | None = None) -> list[Result]:
     """Beta for models of one type: greedy placement on every group partition; the best score wins.
 
     The first of equal scores wins (Algorithms 1 and 2). Partitions that can not win are left out.
+    tolerance: stop where no partition attains more by more than this: then the SLO attainment in
+    training may be so much lower than the published winner's. None: find that one.
     """
-    return search_partitions([Share(problem, workload) for problem, workload in instances])
+    shares = [Share(problem, workload) for problem, workload in instances]
+    return search_partitions(shares, tolerance)
 
 
-def search_partitions(shares: Sequence[Share]) -> list[Result]:
+def mp_search_within(instances: Instances, *, millionths: int) -> list[Result]:
+    """`mp_search` with a tolerance in millionths."""
+    return mp_search(instances, tolerance=millionths / 1e6)
+
+
+def search_partitions(shares: Sequence[Share], tolerance: float | None = None) -> list[Result]:
     """`mp_search` for each share of the models and the devices, all as lanes of shared programs."""
-    searches = [ShareSearch(share) for share in shares]
-    plans = [Candidates([[search]], [0.0]) for search in searches]
+    searches = [ShareSearch(share, attainment=tolerance is not None) for share in shares]
+    plans = [Candidates([[search]], [0.0], tolerance) for search in searches]
     explore(plans)
     return [
         dataclasses.replace(search.best(), num_simulations=plan.num_simulations())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -61,7 +62,7 @@ def sr_replace(instances: Instances, *, seconds: int) -> list[Result]:
         for cut, results in zip(windows, per_instance, strict=True)
     ]
     return [
-        Result(r.placement, r.score, sum(found.num_simulations for found in results))
+        dataclasses.replace(r, num_simulations=sum(found.num_simulations for found in results))
         for r, results in zip(score_placements(instances, schedules), per_instance, strict=True)
     ]
 

@@ -39,14 +39,14 @@ Division = tuple[tuple[Bucket, Devices], ...]
 """Buckets, each with its devices."""
 
 
-def mp_search_sep(instances: Instances) -> list[Result]:
+def mp_search_sep(instances: Instances, *, tolerance: float | None = None) -> list[Result]:
     """The best of `mp_search` on all models together and on every division among the buckets.
 
     Each bucket is searched once per number of devices, and only where that may decide which one
     wins. Of equal scores the first wins, and the joined placement only if it is strictly better.
-    Needs nominal rates.
+    Needs nominal rates. tolerance: as that of `mp_search`.
     """
-    plans = [_candidates(problem, workload) for problem, workload in instances]
+    plans = [_candidates(problem, workload, tolerance) for problem, workload in instances]
     explore(plans)
     tried = [
         (i, _join(share.best() for share in winner))
@@ -63,7 +63,12 @@ def mp_search_sep(instances: Instances) -> list[Result]:
     return results
 
 
-def _candidates(problem: Problem, workload: Workload) -> Candidates:
+def mp_search_sep_within(instances: Instances, *, millionths: int) -> list[Result]:
+    """`mp_search_sep` with a tolerance in millionths."""
+    return mp_search_sep(instances, tolerance=millionths / 1e6)
+
+
+def _candidates(problem: Problem, workload: Workload, tolerance: float | None = None) -> Candidates:
     """The balanced divisions, of all pools and of each alone, and the models together."""
     divisions: list[Division] = []
     imbalance = np.zeros(0)
@@ -73,12 +78,15 @@ def _candidates(problem: Problem, workload: Workload) -> Candidates:
             divisions, imbalance = [*divisions, *found], np.append(imbalance, apart)
     bound = ServedBound(problem, workload)
     searches = {}
+    attainment = tolerance is not None
     for share in dict.fromkeys(itertools.chain.from_iterable(divisions)):
-        most = score_counts(bound(*share), 0, len(workload), bound.replicas(*share))
-        searches[share] = ShareSearch(_share(problem, workload, *share), float(most))
+        replicas = 0 if attainment else bound.replicas(*share)
+        most = float(score_counts(bound(*share), 0, len(workload), replicas))
+        part = _share(problem, workload, *share)
+        searches[share] = ShareSearch(part, most, attainment=attainment)
     candidates = [[searches[share] for share in division] for division in divisions]
-    together = [ShareSearch(Share(problem, workload))]
-    return Candidates([*candidates, together], np.append(imbalance, 0.0))
+    together = [ShareSearch(Share(problem, workload), attainment=attainment)]
+    return Candidates([*candidates, together], np.append(imbalance, 0.0), tolerance)
 
 
 def _join(parts: Iterable[Result]) -> Placement:
