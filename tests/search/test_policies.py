@@ -323,7 +323,9 @@ def test_pipelines_by_integer_program_need_finite_slos(workload: Workload):
 
 
 def test_options_are_checked(problem: Problem, workload: Workload):
-    with pytest.raises(UnknownPolicyError, match="mp-search: unknown option 'seed'; its options: tol"):
+    with pytest.raises(
+        UnknownPolicyError, match="mp-search: unknown option 'seed'; its options: tol"
+    ):
         place("mp-search", problem, workload, seed=1)
     with pytest.raises(UnknownPolicyError, match="options: generations, population, seed"):
         place("mp-search-evo", problem, workload, beam=1)

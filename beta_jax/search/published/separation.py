@@ -21,7 +21,6 @@ from beta_jax.placement.problem import Problem
 from beta_jax.search.bounds.served import ServedBound
 from beta_jax.search.instances import Instances, devices_table, nominal_rates
 from beta_jax.search.published.branch import Candidates, Share, ShareSearch, explore
-from beta_jax.search.published.pipelines import search_partitions
 from beta_jax.search.result import Result, score_counts, score_placements
 from beta_jax.types import Workload
 
@@ -180,17 +179,6 @@ def _pool_latency_s(problem: Problem, kind: str, pool: int) -> float:
     if len(profiles) > 1 and kind not in profiles[pool].types:
         return math.inf
     return profiles[pool].single_device_latency_s(kind)
-
-
-def separate(
-    problem: Problem, workload: Workload, divisions: Sequence[Division]
-) -> tuple[list[Placement], int]:
-    """Per division every bucket by `mp_search` on its own devices; also how many simulations."""
-    shares = list(dict.fromkeys(share for division in divisions for share in division))
-    found = search_partitions([_share(problem, workload, *share) for share in shares])
-    of = dict(zip(shares, found, strict=True))
-    placements = [_join(of[share] for share in division) for division in divisions]
-    return placements, sum(result.num_simulations for result in found)
 
 
 def divide(
