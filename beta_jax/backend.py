@@ -92,8 +92,8 @@ def on_cpu() -> Iterator[None]:
     """What follows in this thread runs on the CPU, whatever JAX's default device is.
 
     XLA's loops of small steps start several kernels a step on a GPU, and take as long for one lane
-    as for many; so simulations, searches and sampling run here. Nothing changes where the user's
-    JAX_PLATFORMS leaves the CPU out.
+    as for many; so all but launches, which name their device, runs here. Nothing changes where the
+    user's JAX_PLATFORMS leaves the CPU out.
     """
     if jax.default_backend() == "cpu":
         yield

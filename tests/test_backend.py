@@ -78,6 +78,7 @@ PRETENDED_GPU = """
 import json, sys
 import beta_jax.search, beta_jax.simulator
 import jax
+from beta_jax.search.local import climb
 from instances import mixed_problem
 
 programs = {}
@@ -96,6 +97,7 @@ for name, module in list(sys.modules.items()):
         if isinstance(value, type(jax.jit(abs))):
             setattr(module, attribute, watched(value.__name__, value))
 
+climb._take = watched("_take", climb._take)  # which no program is, but what children come from
 jax.config.update("jax_default_device", jax.devices()[1])
 jax.default_backend = lambda: sys.argv[1]
 problem = mixed_problem()

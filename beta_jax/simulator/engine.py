@@ -1,7 +1,8 @@
 """All that other rooms may use of the simulator besides `simulate`: for searches and analyses.
 
 Searches hold placements as arrays, on the device: `ArraySimulator` for any number of placements at
-once, or blocks whose `hosted` they fill themselves, in programs of their own around `run_block`.
+once, or blocks whose `hosted` they fill themselves, in programs of their own around `run_block`,
+on a GPU around `count_launch`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,20 @@ from beta_jax.simulator.kernels.choose import (
     choose_kernel,
     ran,
     run_block,
+    send_launch,
     simulate_block,
 )
 from beta_jax.simulator.kernels.gpu import MAX_CONFIGS
 from beta_jax.simulator.lanes import Lane, make_simulations, padded_size, segments
-from beta_jax.simulator.launches import LaunchBlock, pack_lanes, simulate_launches
-from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel
+from beta_jax.simulator.launches import (
+    LaunchBlock,
+    count_launch,
+    pack_lanes,
+    plan_launches,
+    simulate_launches,
+    without_requests,
+)
+from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel, Launch
 from beta_jax.simulator.packing import (
     group_lanes,
     num_hosts_padded,
@@ -65,10 +74,13 @@ __all__ = [
     "Counts",
     "Kernel",
     "Lane",
+    "Launch",
+    "LaunchBlock",
     "Outcome",
     "Part",
     "State",
     "choose_kernel",
+    "count_launch",
     "group_lanes",
     "idle_ticks",
     "join_requests",
@@ -76,16 +88,19 @@ __all__ = [
     "num_hosts_padded",
     "pack_block",
     "padded_size",
+    "plan_launches",
     "ran",
     "request_overhead_ticks",
     "require_room",
     "run_block",
     "segments",
+    "send_launch",
     "simulate_block",
     "simulate_lanes",
     "simulate_parts",
     "slo_ticks",
     "stage_ticks",
+    "without_requests",
     "worked_ticks",
 ]
 

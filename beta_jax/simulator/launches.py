@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from beta_jax.simulator.kernels import gpu, unrolled
 from beta_jax.simulator.kernels.choose import run_launch
 from beta_jax.simulator.lanes import Lane, padded_size
-from beta_jax.simulator.layout import Block, BlockShape, Kernel, Launch, PackedLaunch
+from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, Launch, PackedLaunch
 from beta_jax.simulator.packing import pack_block
 from beta_jax.types import Workload
 
@@ -29,41 +29,61 @@ class LaunchBlock(NamedTuple):
     members: Sequence[Any]
     """What its lanes are called, in order; padding has no name."""
 
-    def num_bytes(self, keep_requests: bool) -> int:
+    def num_bytes(self, keep_requests: bool, host_bytes: int) -> int:
         """On the device, about."""
-        rows, _, lanes = self.block.hosted.shape
-        return (32 * rows + keep_requests * 12 * len(self.workload)) * lanes
+        rows, groups, lanes = self.block.hosted.shape
+        requests = keep_requests * 12 * len(self.workload)
+        return (rows * (32 + groups * host_bytes) + requests) * lanes
+
+
+class PlannedLaunch(NamedTuple):
+    """A launch, the blocks that it consists of, and the device that it is for."""
+
+    blocks: list[LaunchBlock]
+    packed: PackedLaunch
+    device: jax.Device
 
 
 def pack_lanes(lanes: Sequence[Lane], members: Sequence[Any]) -> LaunchBlock:
     """A block of lanes as `group_lanes` puts them together."""
     shape, block, _ = pack_block(Kernel.GPU, lanes)
     assert isinstance(block, Block)
-    block = block._replace(arrival=block.arrival[:0], model=block.model[:0], work=None)
-    return LaunchBlock(lanes[0].workload, shape, block, members)
+    return LaunchBlock(lanes[0].workload, shape, without_requests(block), members)
 
 
-def simulate_launches(
-    blocks: Sequence[LaunchBlock], *, keep_requests: bool
-) -> dict[Any, list[np.ndarray]]:
-    """What `engine.simulate_lanes` returns, by what the lanes are called.
+def without_requests(block: Block) -> Block:
+    """A block for a launch, which keeps one copy of a workload for all its blocks."""
+    return block._replace(arrival=block.arrival[:0], model=block.model[:0], work=None)
 
-    In launches on all devices that have the kernel; where none has, it is interpreted on the CPU.
+
+def plan_launches(
+    blocks: Sequence[LaunchBlock], *, keep_requests: bool = False, host_bytes: int = 0
+) -> Iterator[PlannedLaunch]:
+    """Launches for all devices that have the kernel; where none has, for the CPU, interpreted.
+
+    host_bytes: for each element of a block's `hosted`, what is on the device besides the launch.
     """
     devices = gpu.devices() or jax.local_devices(backend="cpu")[:1]
     by_shape: dict[Hashable, list[LaunchBlock]] = {}
     for own in blocks:
         alike = own.shape, own.block.config.shape, own.workload.work is None
         by_shape.setdefault(alike, []).append(own)
-    running = []
     for group in by_shape.values():
         group.sort(key=lambda own: -len(own.workload))
-        size = sum(own.num_bytes(keep_requests) for own in group)
+        size = sum(own.num_bytes(keep_requests, host_bytes) for own in group)
         parts = min(max(len(devices), -(-size // LAUNCH_BYTES)), len(group))
         for part in range(parts):
             some = group[part::parts]
             packed = pack_launch(some, keep_requests=keep_requests)
-            running.append((some, packed, run_launch(packed, devices[part % len(devices)])))
+            yield PlannedLaunch(some, packed, devices[part % len(devices)])
+
+
+def simulate_launches(
+    blocks: Sequence[LaunchBlock], *, keep_requests: bool
+) -> dict[Any, list[np.ndarray]]:
+    """What `engine.simulate_lanes` returns, by what the lanes are called."""
+    plan = plan_launches(blocks, keep_requests=keep_requests)
+    running = [(some, packed, run_launch(packed, device)) for some, packed, device in plan]
     results = {}
     for some, packed, on_device in running:
         written = jax.tree.map(np.asarray, on_device)
@@ -78,6 +98,23 @@ def simulate_launches(
                     found = [array[number, :, column] for array in counts[:4]]
                 results[name] = found
     return results
+
+
+def count_launch(
+    shape: BlockShape,
+    launch: Launch,
+    hosted: jax.Array,
+    config: jax.Array,
+    *,
+    longest: int,
+    interpret: bool,
+) -> Counts:
+    """The counts, [block, ..], of a launch whose groups are others (under jit, as in `gpu.run`).
+
+    hosted: bool [block, models + 1, group, lane]. config: int32 [block, group, lane].
+    """
+    launch = launch._replace(hosted=words(hosted), config=config)
+    return gpu.counts(gpu.run(shape, launch, longest=longest, num_rows=0, interpret=interpret))
 
 
 def pack_launch(some: Sequence[LaunchBlock], *, keep_requests: bool) -> PackedLaunch:
@@ -148,7 +185,7 @@ def pack_launch(some: Sequence[LaunchBlock], *, keep_requests: bool) -> PackedLa
 def words(hosted: Any) -> Any:
     """`Launch.hosted` of bool [.., group, lane], as an array of the same kind."""
     *_, num_groups, _ = hosted.shape
-    return np.stack(
+    return hosted.__array_namespace__().stack(
         [
             sum(
                 hosted[..., g, :].astype(np.int32) << np.int32(g % 32)

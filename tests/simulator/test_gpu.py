@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,10 +23,12 @@ from beta_jax import (
     ParallelConfig,
     Placement,
     Rules,
+    place_batch,
     synthesize,
     synthesize_many,
 )
 from beta_jax.dispatch import RULES
+from beta_jax.search.fill import greedy
 from beta_jax.simulator.engine import (
     ArraySimulator,
     Kernel,
@@ -36,7 +39,6 @@ from beta_jax.simulator.engine import (
 from beta_jax.simulator.kernels import choose, gpu, unrolled
 from beta_jax.simulator.kernels.choose import simulate_launch
 from beta_jax.simulator.launches import pack_lanes, pack_launch
-from beta_jax.simulator.layout import PackedLaunch
 
 import documents
 import golden
@@ -78,15 +80,14 @@ def test_a_launch_of_many_workloads(dispatch: str, data: st.DataObject):
         np.testing.assert_array_equal(outcome.group, expected.group)
 
 
-def lowered_for_cuda(packed: PackedLaunch) -> str:
+def lowered_for_cuda(program: Any, *arguments: Any, **options: Any) -> str:
     """The program that a GPU would compile, made without one."""
-    options = {"longest": packed.longest, "num_rows": packed.num_rows, "interpret": False}
     with contextlib.ExitStack() as stack:
         if gpu.MOSAIC:  # asks which GPU it is for
             h100 = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
             mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=h100)
             stack.enter_context(jax.sharding.use_abstract_mesh(mesh))
-        traced = simulate_launch.trace(packed.shape, packed.launch, **options)
+        traced = program.trace(*arguments, **options, interpret=False)
         return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -104,7 +105,9 @@ def test_lowers_for_a_gpu_without_one(dispatch: str | DispatchRule):
         packed = pack_launch([block], keep_requests=len(configs) == 1)
         assert packed.shape.num_clocks == (4 if 1 in models else 1)
         assert (packed.shape.config_bits > 0) == (one in configs and four in configs)
-        assert lowered_for_cuda(packed).count("stablehlo.custom_call") == 1
+        options = {"longest": packed.longest, "num_rows": packed.num_rows}
+        lowered = lowered_for_cuda(simulate_launch, packed.shape, packed.launch, **options)
+        assert lowered.count("stablehlo.custom_call") == 1
 
 
 def test_counts_of_more_requests_than_16_bits_hold(monkeypatch: pytest.MonkeyPatch):
@@ -148,6 +151,44 @@ def test_placements_as_arrays(monkeypatch: pytest.MonkeyPatch):
         np.testing.assert_array_equal(own_good, good)
         np.testing.assert_array_equal(own_latency, latency)
     assert len(launched) == 2 and good.sum() > 0
+
+
+def test_searches_fill_in_launches(monkeypatch: pytest.MonkeyPatch):
+    """Of problems of different SLOs, memories and models at once; two GPUs are pretended."""
+    problems = [mixed_problem(3, 3.0, 1.0), mixed_problem(3, 2.0, 0.5), mixed_problem(3, 1.0, 0.7)]
+    problems[2] = dataclasses.replace(problems[2], models=problems[2].models[:4])
+    workloads = [
+        synthesize(problem.models, duration_s=10, seed=seed)
+        for seed, problem in enumerate(problems)
+    ]
+    policies = "mp-search", "mp-search-sep"
+    on_cpu = [place_batch(policy, problems, workloads) for policy in policies]
+    filled = []
+
+    def watched(shape: Any, launch: Any, *arrays: Any, **options: Any) -> Any:
+        filled.append(((shape, launch, *arrays), options))
+        return quick(shape, launch, *arrays, **options)
+
+    program = greedy._fill_launch
+    quick = jax.jit(
+        program.__wrapped__,
+        static_argnums=0,
+        static_argnames=("longest", "interpret"),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    monkeypatch.setattr(greedy, "_fill_launch", watched)
+    monkeypatch.setattr(greedy, "run_block", None)
+    monkeypatch.setattr(choose, "LAUNCH_LANES_PER_CORE", 0)
+    monkeypatch.setattr(gpu, "devices", lambda: jax.local_devices()[:1] * 2)
+    assert [place_batch(policy, problems, workloads) for policy in policies] == on_cpu
+    (shape, launch, *arrays), options = filled[0]
+    assert filled[1][0][0] == shape  # three blocks, of a problem each
+    assert [np.count_nonzero(own.num_requests) for _, own, *_ in (filled[0][0], filled[1][0])] == [
+        2,
+        1,
+    ]
+    lowered = lowered_for_cuda(program, shape, launch, *arrays, longest=options["longest"])
+    assert lowered.count("stablehlo.custom_call") == 1 and "stablehlo.while" in lowered
 
 
 PRETENDED = """

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from numpy.typing import NDArray
 
 from beta_jax.parallel import run_parallel
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.problem import Problem
 from beta_jax.search.fill import incremental
 from beta_jax.search.fill.incremental import fill_incrementally
+from beta_jax.search.fill.step import Groups, Limits, Search, add_replicas, begin
 from beta_jax.search.instances import NEVER_FITS, memory_table, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.engine import (
@@ -27,11 +29,17 @@ from beta_jax.simulator.engine import (
     Counts,
     Kernel,
     Lane,
+    Launch,
+    LaunchBlock,
     choose_kernel,
+    count_launch,
     group_lanes,
     pack_block,
+    plan_launches,
     require_room,
     run_block,
+    send_launch,
+    without_requests,
 )
 from beta_jax.traits import Trait
 from beta_jax.types import ParallelConfig, Workload
@@ -42,6 +50,9 @@ MAX_JOINED_CLOCKS = 32
 
 LONG_SEARCH = 2**19
 """With more requests, times groups, it pays to simulate only what an addition changes."""
+
+HOST_BYTES = 8
+"""What a search on a GPU keeps for each model, group and lane (estimated)."""
 
 
 class GreedyTask(NamedTuple):
@@ -54,22 +65,6 @@ class GreedyTask(NamedTuple):
     workload: Workload
     configs: tuple[ParallelConfig, ...]
     models: tuple[int, ...] | None = None
-
-
-class _Groups(NamedTuple):
-    """The groups of every lane, in canonical order."""
-
-    hosted: Array  # bool [models + 1, group, lane]
-    config: Array  # int32 [group, lane]
-    exists: Array  # bool [group, lane], False for padding
-    left: Array  # int64 [group, lane], bytes free on each device
-
-
-class _Search(NamedTuple):
-    groups: _Groups
-    counts: Counts  # of the last simulation; `overflow` of all
-    num_simulations: Array  # int32 [lane]
-    growing: Array  # bool [lane], a replica was added after the last simulation
 
 
 def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
@@ -94,19 +89,33 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
 
     def run(block: tuple[Kernel, list[int]]) -> list[Result]:
         kernel, members = block
+        if by_changes(members):
+            return [fill_incrementally(own[members[0]], len(tasks[members[0]].workload))]
+        return _fill_block(kernel, [lanes[i] for i in members], [tasks[i] for i in members])
+
+    def by_changes(members: list[int]) -> bool:
         first = own[members[0]]
         long = len(first.workload) * first.num_groups > LONG_SEARCH
         traits = first.problem.rules.traits(first.workload)
-        if len(members) == 1 and long and incremental.RELIES_ON in traits:
-            return [fill_incrementally(first, len(tasks[members[0]].workload))]
-        return _fill_block(kernel, [lanes[i] for i in members], [tasks[i] for i in members])
+        return len(members) == 1 and long and incremental.RELIES_ON in traits
 
     own = lanes
     lanes, blocks = _share_blocks(own)
     # The longest first, so that no core is left with one at the end.
     blocks.sort(key=lambda block: -_effort(lanes[block[1][0]]))
+    on_gpu = [kernel is Kernel.GPU and not by_changes(members) for kernel, members in blocks]
+    for_gpu = [members for (_, members), yes in zip(blocks, on_gpu, strict=True) if yes]
+    blocks = [block for block, yes in zip(blocks, on_gpu, strict=True) if not yes]
+    launched = _launch(
+        [
+            _prepare(Kernel.GPU, [lanes[i] for i in some], [tasks[i] for i in some])
+            for some in for_gpu
+        ]
+    )
     results: dict[int, Result] = {}
     for (_, members), found in zip(blocks, run_parallel(run, blocks), strict=True):
+        results.update(zip(members, found, strict=True))
+    for members, found in zip(for_gpu, launched(), strict=True):
         results.update(zip(members, found, strict=True))
     return [results[i] for i in range(len(tasks))]
 
@@ -155,7 +164,21 @@ def _with_groups(lane: Lane, num_groups: int) -> Lane:
     )
 
 
-def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
+class _Prepared(NamedTuple):
+    """A block of searches that have not begun."""
+
+    tasks: Sequence[GreedyTask]
+    workload: Workload
+    configs: list[ParallelConfig]
+    shape: BlockShape
+    block: Block | BatchBlock
+    weight: NDArray[np.int64]
+    exists: NDArray[np.bool_]
+    left: NDArray[np.int64]
+    num_requests: NDArray[np.int64]
+
+
+def _prepare(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> _Prepared:
     shape, block, configs = pack_block(kernel, lanes)
     shape = shape._replace(num_hosts=0)  # lists would have to be made for every simulation
     problem = tasks[0].problem
@@ -169,20 +192,79 @@ def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTas
         exists[: len(tasks[column].configs), column] = True
     asked = lanes[0].workload.model
     num_requests = np.bincount(asked[asked >= 0], minlength=len(problem.models))
-    search = _fill(shape, block, weight, exists, left, num_requests)
-    groups, counts, num_simulations = jax.device_get(search[:3])
-    require_room(shape, counts)
-    codec = Codec(configs, len(problem.models), len(groups.config))
+    if kernel is Kernel.GPU:
+        assert isinstance(block, Block)
+        block = without_requests(block)
+    return _Prepared(
+        tasks, lanes[0].workload, configs, shape, block, weight, exists, left, num_requests
+    )
+
+
+def _fill_block(kernel: Kernel, lanes: Sequence[Lane], tasks: Sequence[GreedyTask]) -> list[Result]:
+    own = _prepare(kernel, lanes, tasks)
+    search = _fill(own.shape, own.block, own.weight, own.exists, own.left, own.num_requests)
+    return _results(own, *jax.device_get(search[:3]))
+
+
+def _results(
+    own: _Prepared, groups: Groups, counts: Counts, num_simulations: NDArray[np.int32]
+) -> list[Result]:
+    require_room(own.shape, counts)
+    num_models = len(own.weight)
+    codec = Codec(own.configs, num_models, len(groups.config))
     results = []
-    for column, task in enumerate(tasks):
+    for column, task in enumerate(own.tasks):
         config = np.where(groups.exists, groups.config, codec.no_group)[:, column]
-        placement = codec.decode(groups.hosted[:-1, :, column].T, config)
+        placement = codec.decode(groups.hosted[:num_models, :, column].T, config)
         good, latency = counts.good[:, column].sum(), counts.latency[:, column].sum()
         score = published_score(int(good), int(latency), len(task.workload), placement)
         attainment = int(good) / max(len(task.workload), 1)
         number = int(num_simulations[column])
         results.append(Result(placement, score, number, attainment=attainment))
     return results
+
+
+def _launch(blocks: Sequence[_Prepared]) -> Callable[[], list[list[Result]]]:
+    """Fill blocks on GPUs; does not wait for the end, which what it returns does."""
+    for_launches = []
+    for number, own in enumerate(blocks):
+        assert isinstance(own.block, Block)
+        for_launches.append(LaunchBlock(own.workload, own.shape, own.block, [number]))
+    running = []
+    for some, packed, device in plan_launches(for_launches, host_bytes=HOST_BYTES):
+        numbers = [number for launch_block in some for number in launch_block.members]
+        num_blocks, num_models, *_ = packed.launch.hosted.shape
+        prepared = [blocks[number] for number in numbers]
+        search = _fill_launch(
+            packed.shape,
+            send_launch(packed, device),
+            _stack([own.weight for own in prepared], num_blocks, num_models - 1),
+            _stack([own.exists for own in prepared], num_blocks),
+            _stack([own.left for own in prepared], num_blocks),
+            _stack([own.num_requests for own in prepared], num_blocks, num_models - 1),
+            longest=packed.longest,
+            interpret=device.platform == "cpu",
+        )
+        running.append((numbers, search[:3]))
+
+    def collect() -> list[list[Result]]:
+        results: dict[int, list[Result]] = {}
+        for numbers, search in running:
+            found = jax.device_get(search)
+            for row, number in enumerate(numbers):
+                own = jax.tree.map(lambda array, row=row: array[row], found)
+                results[number] = _results(blocks[number], *own)
+        return [results[number] for number in range(len(blocks))]
+
+    return collect
+
+
+def _stack(arrays: Sequence[NDArray], *size: int) -> NDArray:
+    """With zeros behind, to this size: groups that do not exist, models that are not allowed."""
+    stacked = np.zeros((*size, *arrays[0].shape[len(size) - 1 :]), arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=False):
+        row[: len(array)] = array
+    return stacked
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -193,82 +275,51 @@ def _fill(
     exists: Array,
     left: Array,
     num_requests: Array,
-) -> _Search:
+) -> Search:
     """The whole search of a block, which says what its groups may host.
 
     weight: int64 [model, config] bytes on each device. num_requests: int64 [model].
     """
-    num_groups, num_lanes = block.config.shape
     allowed = block.hosted[:-1].any(axis=1, keepdims=True)  # of all groups of a lane the same
-    model_index = jnp.arange(weight.shape[0])[:, None]
-    group_index = jnp.arange(num_groups)[:, None]
+    limits = Limits(weight, allowed, num_requests)
 
-    def fitting(groups: _Groups) -> Array:  # bool [model, group, lane]
-        fits = weight[:, groups.config] <= groups.left
-        return fits & allowed & ~groups.hosted[:-1] & groups.exists
-
-    def body(search: _Search) -> _Search:
+    def body(search: Search) -> Search:
         groups = search.groups
         counts, _ = run_block(shape, block._replace(hosted=groups.hosted, config=groups.config))
-        overflow = jax.tree.map(jnp.logical_or, counts.overflow, search.counts.overflow)
-        counts = counts._replace(overflow=overflow)
-        fits = fitting(groups)
-        fits_some = fits.any(axis=0)
-        growing = fits_some.any(axis=0)
-        load = jnp.where(fits_some, counts.dispatched, jnp.iinfo(jnp.int64).max)
-        group = jnp.argmin(load, axis=0)
-        fits_group = jnp.take_along_axis(fits, group[None, None], axis=1)[:, 0]
-        unserved = jnp.where(fits_group, num_requests[:, None] - counts.good[:-1], -1)
-        model = jnp.argmax(unserved, axis=0)
+        return add_replicas(limits, search, counts)
 
-        here = (group_index == group) & growing
-        added = here & (model_index[:, None] == model)  # [model, group, lane]
-        config = jnp.take_along_axis(groups.config, group[None], axis=0)[0]
-        groups = groups._replace(
-            hosted=groups.hosted.at[:-1].set(groups.hosted[:-1] | added),
-            left=groups.left - jnp.where(here, weight[model, config], 0),
-        )
-        order = _canonical_order(groups.hosted, group, growing)
-        groups = _Groups(*(_permute(array, order) for array in groups))
-        return _Search(groups, counts, search.num_simulations + search.growing, growing)
-
-    groups = _Groups(jnp.zeros_like(block.hosted), jnp.asarray(block.config), exists, left)
-    per_model = jnp.zeros(block.deadline.shape, jnp.int64)
-    per_group = jnp.zeros(block.config.shape, jnp.int64)
-    overflow = jnp.zeros(num_lanes, jnp.bool_) if shape.queue else None
-    no_counts = Counts(per_model, per_model, per_group, per_group, overflow)
-    search = _Search(
-        groups, no_counts, jnp.zeros(num_lanes, jnp.int32), jnp.ones(num_lanes, jnp.bool_)
-    )
+    hosted = jnp.zeros_like(block.hosted)
+    search = begin(shape, Groups(hosted, jnp.asarray(block.config), exists, left))
     return lax.while_loop(lambda search: search.growing.any(), body, search)
 
 
-def _permute(array: Array, order: Array) -> Array:
-    """Reorder the groups of an array [..., group, lane] by `order` [group, lane]."""
-    order = jnp.broadcast_to(order, array.shape)
-    return jnp.take_along_axis(array, order, axis=array.ndim - 2)
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("longest", "interpret"))
+def _fill_launch(
+    shape: BlockShape,
+    launch: Launch,
+    weight: Array,
+    exists: Array,
+    left: Array,
+    num_requests: Array,
+    *,
+    longest: int,
+    interpret: bool,
+) -> Search:
+    """The same for all blocks of a launch at once, with an axis of blocks in front of everything.
 
-
-def _canonical_order(hosted: Array, moved: Array, active: Array) -> Array:
-    """The group that each place gets, [group, lane], when only `moved` [lane] may be out of order.
-
-    Groups are sorted by their tuple of models, as Python compares tuples. Two differ first at the
-    lowest model d that only one of them hosts; the one with d is smaller if the other has any model
-    above d, else it is longer and so larger.
+    In each turn of the loop the kernel runs once. What grows no more is simulated again until all
+    is done, to the same end. longest, interpret: see `kernels.gpu`.
     """
-    model_index = jnp.arange(hosted.shape[0])[:, None, None]
-    group_index = jnp.arange(hosted.shape[1])[:, None]
-    other = jnp.take_along_axis(hosted, moved[None, None], axis=1)  # [model, 1, lane]
-    differ = hosted != other
-    first = jnp.argmax(differ, axis=0)  # [group, lane]
-    has_first = jnp.take_along_axis(hosted, first[None], axis=0)[0]
-    highest = jnp.where(hosted, model_index, -1).max(axis=0)
-    highest_other = jnp.where(other, model_index, -1).max(axis=0)
-    smaller = jnp.where(has_first, highest_other > first, highest < first)
-    before = jnp.where(differ.any(axis=0), smaller, group_index < moved)
-    # Only `moved` changes place, so the groups between its old place and its new one shift by one.
-    place = jnp.where(active, (before & (group_index != moved)).sum(axis=0), moved)
-    shift = jnp.where(place < moved, -1, 1)
-    first, last = jnp.minimum(place, moved), jnp.maximum(place, moved)
-    between = (first <= group_index) & (group_index <= last)
-    return jnp.where(group_index == place, moved, group_index + jnp.where(between, shift, 0))
+    allowed = (launch.hosted[:, :-1] != 0).any(axis=2, keepdims=True)
+    limits = Limits(weight, allowed, num_requests)
+
+    def body(search: Search) -> Search:
+        hosted, config = search.groups.hosted, search.groups.config
+        counts = count_launch(shape, launch, hosted, config, longest=longest, interpret=interpret)
+        return jax.vmap(add_replicas)(limits, search, counts)
+
+    num_blocks, num_models = launch.hosted.shape[:2]
+    hosted = jnp.zeros((num_blocks, num_models, *launch.config.shape[1:]), jnp.bool_)
+    groups = Groups(hosted, launch.config, exists, left)
+    search = jax.vmap(functools.partial(begin, shape))(groups)
+    return lax.while_loop(lambda search: search.growing.any(), body, search)

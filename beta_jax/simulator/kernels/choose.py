@@ -12,7 +12,15 @@ from beta_jax import backend
 from beta_jax.simulator.kernels import batching, gpu, lockstep, single
 from beta_jax.simulator.kernels.batching import BatchBlock
 from beta_jax.simulator.kernels.unrolled import Written
-from beta_jax.simulator.layout import Block, BlockShape, Counts, Kernel, PackedLaunch, Requests
+from beta_jax.simulator.layout import (
+    Block,
+    BlockShape,
+    Counts,
+    Kernel,
+    Launch,
+    PackedLaunch,
+    Requests,
+)
 from beta_jax.types import Rules
 
 RUN: dict[Kernel, Any] = {
@@ -81,12 +89,17 @@ simulate_launch = jax.jit(
 )
 
 
+def send_launch(packed: PackedLaunch, device: jax.Device) -> Launch:
+    """A launch's arrays on the device that will simulate it."""
+    _ran.add((Kernel.GPU.value, device.device_kind))
+    return jax.device_put(packed.launch, device)
+
+
 def run_launch(packed: PackedLaunch, device: jax.Device) -> Written:
     """Simulate a launch on a device, on a CPU by interpreting it. Does not wait for the end."""
-    _ran.add((Kernel.GPU.value, device.device_kind))
     return simulate_launch(
         packed.shape,
-        jax.device_put(packed.launch, device),
+        send_launch(packed, device),
         longest=packed.longest,
         num_rows=packed.num_rows,
         interpret=device.platform == "cpu",
