@@ -36,13 +36,16 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/run: requirements.txt | .venv/bin/python
+	@echo "installing into .venv: a minute or two, more where downloads are slow"
 	$(PIP) install -r requirements.txt -e .
 	@touch $@
 
 .venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	@echo "installing into .venv: a minute or two, more where downloads are slow"
 	$(PIP) install -r requirements-dev.txt -e .
 	@touch $@ .venv/run
 
 .venv/docs: requirements.txt requirements-docs.txt | .venv/bin/python
+	@echo "installing into .venv: a minute or two, more where downloads are slow"
 	$(PIP) install -r requirements-docs.txt -e .
 	@touch $@ .venv/run

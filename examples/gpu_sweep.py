@@ -15,8 +15,10 @@ import beta_jax
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--placements", type=int, default=100, help="a multiple of 4")
-parser.add_argument("--seeds", type=int, default=100)
+parser.add_argument("--seeds", type=int, default=100, help="workloads, at least 1")
 arguments = parser.parse_args()
+if arguments.placements < 4 or arguments.placements % 4 or arguments.seeds < 1:
+    parser.error("--placements must be a multiple of 4, at least 4, and --seeds at least 1")
 
 profile, cluster = beta_jax.load_profile("v100"), beta_jax.Cluster(num_devices=8)
 types, slo_scales, stages = ["bert-1.3b"] * 16, np.linspace(1.5, 6, 10), (1, 2, 4, 8)

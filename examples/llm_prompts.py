@@ -4,9 +4,11 @@
 
 table: latency of prompts by device, model, length and configuration; `beta_jax.profiles.prefill`
 tells the columns. trace: one file of the Azure LLM inference traces of 2023 or 2024. Every request
-takes as long as its own prompt does; the last column shows what one would believe if all prompts
-were of their mean length. Placements are found on the first half of the trace by the published
-search, and tested on the second.
+takes as long as its own prompt does; "of long" counts the longest tenth of the prompts, and the
+last column shows what one would believe if all were of their mean length: too little where long
+ones, which are few, miss alone, and too much where the rest is served easily. Placements are found
+on the first half of the trace by the published search, and tested on the second; 2x(1,1,4) are two
+groups of four pipeline stages.
 """
 
 from __future__ import annotations
@@ -38,10 +40,14 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--trace", required=True, help="CSV file of an Azure LLM trace")
     parser.add_argument("--model", default="meta-llama/Llama-2-70b-hf", help="as the table says")
     parser.add_argument("--devices", default="a100,h100", help="as the table says")
-    parser.add_argument("--numbers", default="2,4,8", help="of devices")
+    parser.add_argument("--numbers", type=_numbers, default="2,4,8", help="of devices")
     parser.add_argument("--memory_gib", type=float, default=72.0, help="for weights, per device")
     parser.add_argument("--slo_s", type=float, default=2.0, help="from arrival to first token")
     return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _report(flags: argparse.Namespace) -> None:
@@ -62,7 +68,7 @@ def _report(flags: argparse.Namespace) -> None:
         alike = beta_jax.Workload(test.arrival, test.model, alike)
         span_s = float(np.ptp(train.arrival_s))
         model = beta_jax.Model("chat", flags.model, flags.slo_s, rate_rps=half / span_s)
-        for number in map(int, flags.numbers.split(",")):
+        for number in flags.numbers:
             cluster = beta_jax.Cluster(number, memory_bytes=flags.memory_gib * beta_jax.GB)
             problem = beta_jax.Problem((model,), cluster, table.profile)
             placement = beta_jax.place("mp-search", problem, train).placement

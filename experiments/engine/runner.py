@@ -15,7 +15,7 @@ from beta_jax.analysis.statistics import decided, looks
 from beta_jax.placement.hosting import require_placed
 from beta_jax.search import find_policy
 from experiments.engine import forecast, schedule
-from experiments.engine.executor import Done, Executor
+from experiments.engine.executor import Done, Embedded, Executor
 from experiments.engine.inputs import InputMaker, seeds_apart
 from experiments.engine.keys import Keys
 from experiments.engine.points import Case, Place, Point, PointResult, Replications
@@ -142,6 +142,8 @@ class Records:
             stored = len(cases) - len(pending)
             print(forecast.announce(len(pending), stored, sizes, at_once), flush=True)
         if not pending:
+            if cases and not isinstance(self._executor, Embedded):
+                print(f"nothing to compute: all {len(cases)} results are stored", flush=True)
             return
         blocks, num_done = self._pace.blocks(pending), 0
         with tqdm(total=len(pending), unit="result", leave=False, disable=None) as bar:
