@@ -70,6 +70,8 @@ class GreedyTask(NamedTuple):
 def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
     """Run all tasks, those that share a workload and static shape as lanes of one program.
 
+    Where a GPU is the faster one, all of one static shape are blocks of one launch.
+
     Repeats: simulate; among the groups where some model fits, take the one with the fewest requests
     dispatched; add the model with the most unserved requests among those that fit it (ties: lower
     index); restore the canonical order of groups; until nothing fits.
