@@ -83,7 +83,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_written(smoke):
     assert all((smoke / name).stat().st_size for name in SECTION.files)
-    assert {path.name for path in smoke.iterdir()} == {*SECTION.files, "run.json", "timings.json"}
+    of_any_run = {"run.json", "timings.json", "log.txt", "report.html"}
+    assert {path.name for path in smoke.iterdir()} == {*SECTION.files, *of_any_run}
 
 
 def test_the_same_command_computes_nothing_again_and_writes_the_same_bytes(smoke, monkeypatch):
