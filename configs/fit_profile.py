@@ -34,4 +34,4 @@ from __future__ import annotations
 from experiments.tools import fit_profile
 
 EXPERIMENT = fit_profile.TASK
-CONFIG = fit_profile.Config(rows="results/profile/profile.json", device_gib=16.0)
+CONFIG = fit_profile.Config(rows="results/profile/profile.json")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from beta_jax.profiles.architectures import Architecture
+from beta_jax.profiles.architectures import ARCHITECTURES, Architecture, find_architecture
 from beta_jax.profiles.cost_model import (
     BATCHES,
     CHIP,
@@ -21,7 +22,7 @@ from beta_jax.profiles.cost_model import (
     load_cost_model,
     number_prior,
 )
-from beta_jax.profiles.profile import load_profile, save_profile
+from beta_jax.profiles.profile import Profile, ProfileError, load_profile, save_profile
 from beta_jax.types import GB, ParallelConfig
 from experiments.engine import files
 from experiments.engine.timing import Stopwatch
@@ -51,6 +52,8 @@ FIGURES = {
     "scaling": tuple(f"model_parallel_{name}" for name in ("latency", "throughput", "memory")),
 }
 """Tables of one model type, and what is drawn of them."""
+WIDE = (FIGURES["decomposition"][1], *FIGURES["scaling"])
+"""Figures that show operator parallelism."""
 STEMS = ("measured_against_model", *(stem for stems in FIGURES.values() for stem in stems))
 FILES = (
     *(MODEL, PROFILE, "errors.csv", "rows.csv", "numbers.csv", "predictions.csv"),
@@ -59,14 +62,23 @@ FILES = (
 )
 
 
+ASSUMED_GIB = 16.0
+"""Memory of a device where nothing says it."""
+NOISY = 0.2
+"""Standard deviation of rows, relative, from which a fit is not to be trusted."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """The rows, what is known besides, and what is to be predicted."""
 
     rows: Annotated[str, "measured profile; `--config profile` makes one"]
-    device_gib: Annotated[float, "memory of a device: what does not fit is not predicted, GiB"]
+    device_gib: Annotated[
+        float | None,
+        f"memory of a device: what does not fit is not predicted, GiB; none: {ASSUMED_GIB:g}",
+    ] = None
     sequence: Annotated[
-        int | None, "tokens of a request in the rows; none: as each type's shape says"
+        int | None, "tokens of a request in the rows; none: as they say, else each type's shape"
     ] = None
     own_type: Annotated[str | None, "type of your own, whose shape is `architecture`"] = None
     architecture: Architecture = OWN
@@ -84,7 +96,7 @@ class Config:
     model_type: Annotated[str | None, "type in the figures; none: the first measured one"] = None
 
     def __post_init__(self) -> None:
-        if not self.device_gib > 0:
+        if self.device_gib is not None and not self.device_gib > 0:
             raise ValueError(f"device_gib must be > 0, got {self.device_gib:g}")
         if 1 not in self.batches or min(self.batches) < 1:
             raise ValueError(f"batches must be >= 1 and have 1, got {self.batches}")
@@ -97,25 +109,32 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     path = files.input_path(config.rows)
     if not path.exists():
         raise ValueError(
-            f"rows: there is no {config.rows}; `run.py --config profile` measures a profile, or "
-            "give one: --config.rows=FILE"
+            f"--config.rows={config.rows}: there is no such file; `run.py --config profile` "
+            "measures a profile"
         )
     measured = load_profile(path)
+    known_s = dict(map(_known, config.known))
+    _require_shapes(config, measured.types, [case.type for case in known_s])
+    for line in assumptions(config, measured):
+        print(f"warning: {line}", file=sys.stderr)
     with stopwatch.imports():
         from beta_jax.profiles import calibration
     with stopwatch.part("fit"):
-        fitted = calibration.calibrate(
-            measured,
-            device_gib=config.device_gib,
-            others=config.others,
-            known_s=dict(map(_known, config.known)),
-            shapes={} if config.own_type is None else {config.own_type: config.architecture},
-            sequence=config.sequence,
-            note=f"A cost model fitted to {path.name} made this; not measured.",
-            launches_from=None
-            if config.launches_from is None
-            else load_cost_model(config.launches_from),
-        )
+        try:
+            fitted = calibration.calibrate(
+                measured,
+                device_gib=config.device_gib or ASSUMED_GIB,
+                others=config.others,
+                known_s=known_s,
+                shapes={} if config.own_type is None else {config.own_type: config.architecture},
+                sequence=config.sequence,
+                note=f"A cost model fitted to {path.name} made this; not measured.",
+                launches_from=None
+                if config.launches_from is None
+                else load_cost_model(config.launches_from),
+            )
+        except ProfileError as error:
+            raise ValueError(f"--config.rows={config.rows}: {error}") from None
     model = fitted.model
     kind = config.model_type or measured.types[0]
     if kind not in model.types:
@@ -125,6 +144,10 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         profile = model.profile(model.types, config.ops, config.pps, config.batches)
         predicted = [*map(_prediction, fitted.predict(profile))]
     files.write(directory / MODEL, model.to_json())
+    if measured.measured is not None:
+        lengths = {type: model.architecture(type).sequence for type in profile.types}
+        source = dataclasses.replace(measured.measured, sequence=lengths)
+        profile = dataclasses.replace(profile, measured=source)
     save_profile(directory / PROFILE, profile)
     alone = (kind, ParallelConfig(1, 1)) in profile
     made = {
@@ -139,7 +162,76 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     for name, rows in made.items():
         files.write(directory / f"{name}.csv", tables.to_csv(rows))
     report(made, fitted, compared)
+    for line in doubts(made["numbers"], fitted.noise):
+        print(f"warning: {line}", file=sys.stderr)
     print(f"{directory / PROFILE} is for --config.profile=")
+
+
+def assumptions(config: Config, measured: Profile) -> list[str]:
+    """A line for each thing that neither the rows nor the command line tell."""
+    found = []
+    said = measured.measured.sequence if measured.measured is not None else {}
+    if config.sequence is None:
+        lengths: dict[int, list[str]] = {}
+        for type in measured.types:
+            if type not in said:
+                own = config.architecture if type == config.own_type else find_architecture(type)
+                lengths.setdefault(own.sequence, []).append(type)
+        taken = ", ".join(f"{tokens} ({', '.join(types)})" for tokens, types in lengths.items())
+        if taken:
+            found.append(
+                f"rows do not tell their sequence length: taken as {taken}; "
+                "--config.sequence=TOKENS says another"
+            )
+    if config.device_gib is None:
+        found.append(
+            f"rows do not tell the memory of a device: taken as {ASSUMED_GIB:g} GiB; "
+            "--config.device_gib=GIB says another"
+        )
+    return found
+
+
+def doubts(numbers: Sequence[Row], noise: Sequence[float]) -> list[str]:
+    """A line for each reason not to trust what was fitted."""
+    found = []
+    assumed = [row["number"] for row in numbers if row["from"] == "assumed"]
+    if "flop_s" in assumed or 2 * len(assumed) > len(numbers):
+        first = "flop_s among them: " if "flop_s" in assumed else ""
+        found.append(
+            f"{len(assumed)} of {len(numbers)} numbers are assumed, {first}the rows do not tell "
+            "them; measure more types, batch sizes and operator degrees"
+        )
+    loud = [
+        f"{100 * each:.0f} % at op {which}"
+        for which, each in zip(("1", "> 1"), noise, strict=True)
+        if each > NOISY
+    ]
+    if loud:
+        found.append(
+            f"rows scatter about the model by {' and '.join(loud)}: predictions are no better; "
+            "measure anew on a quiet machine (`run.py --config profile --clean`)"
+        )
+    return found
+
+
+def _require_shapes(config: Config, measured: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ValueError naming all types of a field whose shapes are not known."""
+    for field, types in (
+        (f"rows={config.rows}", measured),
+        ("others", config.others),
+        ("known", known),
+    ):
+        odd = [type for type in types if type not in ARCHITECTURES and type != config.own_type]
+        if not odd:
+            continue
+        try:
+            find_architecture(odd[0])
+        except ValueError as error:
+            more = f" (nor {', '.join(map(repr, odd[1:]))})" if odd[1:] else ""
+            raise ValueError(
+                f"--config.{field}: {error}{more}; a shape of your own: "
+                f"--config.own_type={odd[0]} --config.architecture.hidden=... and so on"
+            ) from None
 
 
 def report(made: Mapping[str, list[Row]], fitted: Calibration, compared: Sequence[Fitted]) -> None:
@@ -252,15 +344,38 @@ def _known(text: str) -> tuple[Case, float]:
 
 def draw(directory: Path) -> list[Path]:
     rows = tables.read_csv(directory / "rows.csv", ROWS)
+    source = load_profile(directory / PROFILE)
+    chip = "" if source.measured is None else f"rows of {source.measured.chip}; "
     drawn = {STEMS[0]: comparison(rows)}
     for drawing in sec3_figures.DRAWINGS:
         for name, stems in FIGURES.items():
             if [*drawing.tables] == [name] and _has_rows(path := directory / f"{name}.csv"):
                 found = drawing.draw(tables.read_csv(path, drawing.tables[name]))
                 drawn |= dict(zip(stems, found.values(), strict=True))
+    measured_wide = any(row["op"] > 1 for row in rows)
+    for stem, figure in drawn.items():
+        notes = [note] if (note := figure.get_supxlabel()) else []
+        if stem in WIDE and not measured_wide:
+            notes.append("operator parallelism was not measured: extrapolated (hollow or hatched)")
+            _hollow(figure)
+        figures.add_note(figure, [*notes, chip + source.note.rstrip(".")])
     return [
         path for stem, figure in drawn.items() for path in figures.save(figure, directory / stem)
     ]
+
+
+def _hollow(figure: Figure) -> None:
+    """Shows operator parallelism as extrapolated."""
+    shown = sec3_figures.STRATEGIES["intra-operator"]
+    for axes in figure.axes:
+        for line in axes.lines:
+            if line.get_label() == shown:
+                line.set_markerfacecolor("white")
+                line.set_label(f"{shown} (extrapolated)")
+        if axes.get_legend() is not None and axes.lines:
+            axes.legend(frameon=False, loc="upper left", fontsize="small")
+        for bar in axes.patches:
+            bar.set(alpha=0.45, hatch="///")
 
 
 def _has_rows(path: Path) -> bool:

@@ -10,8 +10,9 @@ import pytest
 
 import run
 from beta_jax.profiles.cost_model import load_cost_model
-from beta_jax.profiles.profile import Profile, load_profile, save_profile
+from beta_jax.profiles.profile import Profile, Provenance, load_profile, save_profile
 from beta_jax.types import ParallelConfig
+from experiments.tools import fit_profile
 
 TYPES = ("bert-1.3b", "bert-2.6b")
 
@@ -77,13 +78,16 @@ def test_rows_become_a_profile_tables_and_figures(rows, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("rows=no_such.json", "rows: there is no no_such.json; `run.py --config profile` measures"),
+        (
+            "rows=no_such.json",
+            "--config.rows=no_such.json: there is no such file; `run.py --config profile`",
+        ),
         ("device_gib=0", "device_gib must be > 0, got 0"),
         ("batches=2,4", "batches must be >= 1 and have 1"),
         ("pps=0,1", "ops and pps must be >= 1"),
         ("known=bert-103.5b:16", "known: expected TYPE:STAGES:SECONDS such as"),
         ("known=bert-103.5b:16:nan", "known: expected TYPE:STAGES:SECONDS such as"),
-        ("others=bert-2", "no architecture 'bert-2'; nearest: bert-2.6b"),
+        ("others=bert-2", "--config.others: no architecture 'bert-2'; nearest: bert-2.6b"),
         ("model_type=gpt", "model_type: 'gpt' is not among bert-1.3b, bert-2.6b"),
         ("launches_from=a100", "no cost model of that name is shipped"),
     ],
@@ -100,7 +104,9 @@ def test_a_type_without_a_shape_needs_one(rows, tmp_path, capsys):
     path = tmp_path / "mine.json"
     save_profile(path, Profile.from_dict(document))
     assert execute(tmp_path / "out", f"--config.rows={path}") == 1
-    assert "no architecture 'mine'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"--config.rows={path}: no architecture 'mine'" in error
+    assert "--config.own_type=mine --config.architecture.hidden=" in error
     shape = load_cost_model("v100").architecture("bert-1.3b")
     fields = (f"--config.architecture.{k}={v}" for k, v in dataclasses.asdict(shape).items() if v)
     chosen = (f"--config.rows={path}", "--config.own_type=mine", *fields)
@@ -108,3 +114,40 @@ def test_a_type_without_a_shape_needs_one(rows, tmp_path, capsys):
     profile = load_profile(tmp_path / "out" / "profile.json")
     alone_s = load_profile("v100").single_device_latency_s("bert-1.3b")
     assert profile.single_device_latency_s("mine") == pytest.approx(alone_s, rel=0.02)
+
+
+def test_all_types_without_a_shape_are_named(rows, tmp_path, capsys):
+    assert execute(tmp_path / "out", f"--config.rows={rows}", "--config.others=a,bert-6.7b,b") == 1
+    error = capsys.readouterr().err
+    assert "--config.others: no architecture 'a'" in error and "(nor 'b')" in error
+
+
+def test_what_the_rows_do_not_tell_is_assumed_aloud(rows):
+    profile = load_profile(rows)
+    silent = fit_profile.Config(rows=str(rows))
+    sequence, memory = fit_profile.assumptions(silent, profile)
+    assert "sequence length: taken as 2048 (bert-1.3b, bert-2.6b); --config.sequence=" in sequence
+    assert "taken as 16 GiB; --config.device_gib=" in memory
+    told = dataclasses.replace(silent, sequence=1024, device_gib=24.0)
+    assert not fit_profile.assumptions(told, profile)
+    told_of = {"chip": "C", "dtype": "float16", "date": "2024-01-01", "software": {}}
+    source = Provenance(**told_of, sequence={"bert-1.3b": 512})
+    known = dataclasses.replace(profile, measured=source)
+    assert "taken as 2048 (bert-2.6b);" in fit_profile.assumptions(silent, known)[0]
+
+
+@pytest.mark.parametrize(
+    ("sources", "noise", "expected"),
+    [
+        (("rows", "rows", "assumed"), (0.01, 0.2), []),
+        (("assumed", "rows", "rows"), (0.01, 0.02), ["1 of 3 numbers are assumed, flop_s among"]),
+        (("rows", "assumed", "assumed"), (0.01, 0.02), ["2 of 3 numbers are assumed, the rows"]),
+        (("rows", "rows", "rows"), (0.3, 0.21), ["by 30 % at op 1 and 21 % at op > 1: predic"]),
+    ],
+)
+def test_a_fit_that_is_not_to_be_trusted_says_so(sources, noise, expected):
+    names = ("flop_s", "launch_s", "reduce_byte_s.2")
+    numbers = [{"number": n, "from": of} for n, of in zip(names, sources, strict=True)]
+    lines = fit_profile.doubts(numbers, noise)
+    assert len(lines) == len(expected)
+    assert all(part in line for part, line in zip(expected, lines, strict=True))
