@@ -12,7 +12,7 @@ from beta_jax import traces
 from beta_jax.placement.problem import Problem, make_models, profile_of
 from beta_jax.profiles.profile import Profile, load_profile
 from beta_jax.traces.trace import parse_time
-from beta_jax.types import Cluster, Model, Workload
+from beta_jax.types import GB, Cluster, Model, Workload
 from beta_jax.workloads.synthesis import synthesize_many
 from experiments.engine.files import input_path
 from experiments.engine.model_files import ModelSpec, read_models, shares
@@ -79,7 +79,13 @@ class InputMaker:
         if scenario.pools is None:
             profile = self._profile(scenario.profile, scenario.pipeline_overhead)
             room = memory_bytes(scenario.memory_gib)
-            cluster = Cluster(scenario.num_devices, room, scenario.devices_per_node)
+            load = None if scenario.load_gib_s is None else scenario.load_gib_s * GB
+            cluster = Cluster(
+                scenario.num_devices,
+                room,
+                scenario.devices_per_node,
+                load_bandwidth_bytes_per_s=load,
+            )
         else:
             cluster, profile = self._cluster(scenario.pools, scenario.pipeline_overhead)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)

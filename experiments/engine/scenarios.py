@@ -34,6 +34,10 @@ class SharedCluster(ServedModels):
     num_devices: Annotated[int, "devices in the cluster"]
     memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
     devices_per_node: Annotated[int, "devices in a node"] = 8
+    load_gib_s: Annotated[
+        float | None,
+        "GiB/s at which a device loads weights when placements change; none: free, as published",
+    ] = None
     pools: Annotated[str | None, POOLS_HELP] = None
     slo_scale: Annotated[float, "SLO as a multiple of the single-device latency"]
 

@@ -21,6 +21,7 @@ class Axis(NamedTuple):
 AXES = {
     "num_devices": Axis("Devices", min, "fewer devices"),
     "memory_gib": Axis("Memory of a device (GiB)", min, "less memory"),
+    "load_gib_s": Axis("Load bandwidth of a device (GiB/s)", min, "less bandwidth"),
     "num_models": Axis("Models", max, "more models"),
     "rate_rps": Axis("Total rate (requests/s)", max, "higher rate"),
     "rate_scale": Axis("Rate scale", max, "higher rate"),

@@ -31,6 +31,7 @@ IF_USED = {
     "rules.batching": "off",
     "rules.max_batch": "1",
     "train_batched": "True",
+    "load_gib_s": "none",
     "pools": "none",
 }
 """Columns that a table has only where a row has another value."""

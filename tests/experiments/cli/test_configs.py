@@ -37,6 +37,21 @@ def test_ablation(tmp_path: Path):
     assert attainment["mp-search-sep"] >= attainment["mp-round-robin"]
 
 
+def test_loading(tmp_path: Path):
+    """What stays has nothing to load; what changes is served better the faster that loads."""
+    chosen = ("--config", "loading:smoke", "--config.loads_gib_s=0.5,8,inf")
+    assert execute(tmp_path, *chosen) == 0
+    assert (tmp_path / "loading.png").stat().st_size > 10_000
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["policy"], []).append(float(row["slo_attainment"]))
+    assert len({*found.pop("mp-search")}) == 1
+    for of_replaced in found.values():
+        assert of_replaced == sorted(of_replaced) and of_replaced[0] < of_replaced[-1]
+
+
 def test_batching(tmp_path: Path):
     """Placed without batches whatever serves them, and with them no worse."""
     assert execute(tmp_path, "--config", "batching:smoke") == 0
