@@ -15,6 +15,12 @@ A model of your own, on a laptop:
 
     python run.py --config profile --config.models=mine --config.architecture.block=llama \\
         --config.architecture.layers=8 --config.architecture.hidden=256 --config.pps=1,2,4
+    python run.py --config quickstart --config.profile=results/profile/profile.json \\
+        --config.model_types=mine --config.memory_gib=8 --config.rules.stage_overhead=0 \\
+        --config.rules.request_overhead_s=0.002
+
+The two overheads are those of your server; the published ones, which are the defaults, are longer
+than a small model takes.
 
 docs/profiling.md tells from a bare machine to a profile, and what is not measured.
 """

@@ -19,7 +19,7 @@ from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import figures, tables
-from experiments.tools import service_figures
+from experiments.tools import asked, service_figures
 
 FILES = (*service_figures.FILES, "changes.csv", "timeline.json", *figures.files_of("evaluate"))
 MAX_TIMELINE_REQUESTS = 100_000
@@ -36,7 +36,7 @@ class Config:
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     requests: Annotated[str, "CSV with the columns arrival_s,model"]
     num_devices: Annotated[int | None, "devices; none: as many as placements use"] = None
-    memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    memory_gib: Annotated[float, asked.MEMORY_HELP] = asked.V100_GIB
     pools: Annotated[str | None, POOLS_HELP] = None
     warmup_s: Annotated[float, "left out of the metrics at both ends, s"] = 0.0
     timeline: Annotated[
@@ -79,6 +79,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         workload = read_requests(input_path(config.requests), [model.name for model in models])
     if config.timeline is not None:
         _check_timeline(config.timeline, workload)
+    asked.warn(problem, None if config.pools else config.memory_gib)
     served = service.serve(problem, placements, workload, config.warmup_s, stopwatch)
     changed = changes.from_first(problem, placements)
     several = len(placements) > 1

@@ -32,6 +32,10 @@ COLUMNS: Columns = {
     **dict.fromkeys(("low_s", "median_s", "high_s"), float),
 }
 """What the figure is drawn from."""
+NOISY, FASTER = 25.0, 0.95
+"""Quartiles so many percent apart are noise, and so is a larger batch in this share of the time."""
+NAMED = 5
+"""Rows in a warning."""
 OWN = ARCHITECTURES["tiny"]
 """What a model type of one's own is like where the command line does not say otherwise."""
 
@@ -105,7 +109,10 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     for cut, file in PROFILES.items():
         save_profile(directory / file, measured.profile(cut))
     files.write(directory / "stages.csv", tables.to_csv(rows(measured)))
-    print(f"{measured.chip}, {measured.dtype}\n\n{tables.to_text(summary(measured))}\n")
+    summed = summary(measured)
+    print(f"{measured.chip}, {measured.dtype}\n\n{tables.to_text(summed)}\n")
+    for line in doubts(summed):
+        print(f"warning: {line}", file=sys.stderr)
     print(f"{directory / PROFILES['balanced']} has the balanced pipelines, for --config.profile=")
 
 
@@ -137,6 +144,41 @@ def summary(measured: Measured) -> list[Row]:
         for key, own in pipelines.items()
         if not any(row["misfit"] for row in own)
     ]
+
+
+def doubts(summed: Sequence[Row]) -> list[str]:
+    """A line for each kind of noise in the rows of `summary`, naming the rows."""
+    fastest: dict[tuple[Any, ...], Row] = {}
+    quicker = []
+    for row in sorted(summed, key=lambda row: row["batch"]):
+        pipeline = tuple(row[name] for name in ("type", "op", "pp", "cut"))
+        before = fastest.setdefault(pipeline, row)
+        if row["latency_s"] < FASTER * before["latency_s"]:
+            quicker.append(row)
+        if row["latency_s"] > before["latency_s"]:
+            fastest[pipeline] = row
+    apart = [row for row in summed if row["quartiles_apart_%"] > NOISY]
+    cure = (
+        "measure on a quiet machine, with more --config.repeats; `--clean` first measures anew "
+        "what is stored"
+    )
+    return [
+        f"{what}: {_named(rows)}; {cure}"
+        for what, rows in (
+            (f"quartiles lie more than {NOISY:g} % apart", apart),
+            ("a larger batch took less time than a smaller one", quicker),
+        )
+        if rows
+    ]
+
+
+def _named(rows: Sequence[Row]) -> str:
+    names = [
+        f"{row['type']} (1,{row['op']},{row['pp']}) {row['cut']} batch {row['batch']}"
+        for row in rows
+    ]
+    more = f" and {len(names) - NAMED} more rows" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def architectures(config: Config) -> dict[str, Architecture]:

@@ -24,7 +24,7 @@ from experiments.engine.scenarios import POOLS_HELP, ServedModels
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import tables
-from experiments.tools import plan_figures, request_files
+from experiments.tools import asked, plan_figures, request_files
 
 if TYPE_CHECKING:
     from beta_jax.planning import Answer, TrafficSource
@@ -60,7 +60,7 @@ class Config(ServedModels):
     slo_scale: Annotated[float, "SLO as a multiple of the type's single-device latency"] = 5.0
     profile: Annotated[str, "profile file: stage latencies and weights of the types"]
     num_devices: Annotated[int, "devices that may be had at most"]
-    memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    memory_gib: Annotated[float, asked.MEMORY_HELP] = asked.V100_GIB
     devices_per_node: Annotated[int, "devices in a node"] = 8
     pools: Annotated[str | None, f"{POOLS_HELP}; as many as may be had at most, with prices"] = None
     steps: Annotated[
@@ -101,6 +101,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     find_policy(config.policy)
     with stopwatch.part("read"):
         problem, source = _read(config)
+    asked.warn(problem, None if config.pools else config.memory_gib)
     answers = []
     for question in config.questions:
         with stopwatch.part(question), tqdm(unit="round", leave=False, disable=None) as bar:
@@ -241,6 +242,8 @@ def _models(
     rate_rps: float,
     split: str | Sequence[float],
 ) -> tuple[Model, ...]:
+    if not specs:
+        asked.require_types(types, profile, config.pools or config.profile)
     models = make_models(
         types,
         profile,

@@ -23,7 +23,7 @@ from experiments.engine.scenarios import POOLS_HELP
 from experiments.engine.timing import Stopwatch
 from experiments.experiment import Task
 from experiments.report import figures, tables
-from experiments.tools import plan_figures, request_files, service_figures
+from experiments.tools import asked, plan_figures, request_files, service_figures
 from experiments.tools.placement_files import renumbered, require_valid
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Config:
     num_devices: Annotated[
         tuple[int, ...], "devices in the cluster, one number; `--config plan` finds how many do"
     ]
-    memory_gib: Annotated[float, "usable memory of a device, GiB"] = 13.0
+    memory_gib: Annotated[float, asked.MEMORY_HELP] = asked.V100_GIB
     devices_per_node: Annotated[int, "devices in a node"] = 8
     pools: Annotated[str | None, POOLS_HELP] = None
     policies: Annotated[tuple[str, ...], "policies to compare; the best one's placement is written"]
@@ -133,6 +133,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     objective = Objective(config.local_search.worst_share, config.local_search.fairness)
     with stopwatch.part("read"):
         inputs = _read(config)
+    asked.warn(inputs.problem, None if config.pools else config.memory_gib)
     if (
         config.start_from is None
         and planning.IMPROVES not in config.policies
@@ -231,7 +232,8 @@ def _report(
     save_placement(directory / "placement.json", chosen, problem.models, names)
     if inputs.today is not None and chosen == inputs.today:
         notes.append("nothing better was found than what runs today, within what may be loaded")
-    notes.append(_left_to_gain(planning.left_to_gain(choice, inputs.training)))
+    if not asked.none_in_time(problem):
+        notes.append(_left_to_gain(planning.left_to_gain(choice, inputs.training)))
     result = choice.results.get(choice.chosen)
     if result is not None and result.expected_loss is not None:
         lost = 100 * max(result.expected_loss, 0.0)
@@ -270,6 +272,8 @@ def describe_models(
             f"{config.requests} names {len(others)} models{beyond} ({', '.join(others[:9])}), "
             f"model_types {len(given)}: give one type for all, or one for each in this order"
         )
+    if others:
+        asked.require_types(given, profile, config.pools or config.profile)
     types = dict(zip(others, given if len(given) > 1 else given * len(others), strict=True))
     types |= {name: model.type for name, model in known.items()}
     counts = np.bincount(requests.model, minlength=len(names))

@@ -13,6 +13,7 @@ import pytest
 import run
 from beta_jax import load_profile
 from experiments.engine.store import Store
+from experiments.tools import measuring
 
 from bench import Bench
 
@@ -133,3 +134,18 @@ def test_a_mistake_is_answered_in_one_line(arguments, expected, bench, tmp_path,
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") <= 2 and "Traceback" not in error
     assert not bench.runs
+
+
+def test_noise_is_told_and_its_rows_are_named():
+    def row(batch, latency_s, apart=1.0, pp=1):
+        where = {"type": "tiny", "op": 1, "pp": pp, "cut": "even", "batch": batch}
+        return where | {"latency_s": latency_s, "quartiles_apart_%": apart}
+
+    quiet = [row(1, 1.0), row(2, 0.97), row(4, 2.0), row(1, 0.5, pp=2)]
+    assert measuring.doubts(quiet) == []
+    apart, quicker = measuring.doubts([*quiet, row(8, 1.8, apart=26.0), row(16, 3.0), row(2, 0.1)])
+    assert apart.startswith("quartiles lie more than 25 % apart: tiny (1,1,1) even batch 8; ")
+    assert "smaller one: tiny (1,1,1) even batch 2, tiny (1,1,1) even batch 8; " in quicker
+    assert "--config.repeats" in apart and "--clean" in apart
+    (many,) = measuring.doubts([row(1, 1.0, apart=99.0, pp=pp) for pp in range(1, 8)])
+    assert "and 2 more rows; " in many
