@@ -23,9 +23,13 @@ def require_types(types: Iterable[str], profile: Profile, source: str) -> None:
         )
 
 
-def warn(problem: Problem, memory_gib: float | None) -> None:
-    """Print what makes results useless; memory_gib: None where pools say it."""
-    for line in (too_tight(problem), doubted_memory(problem.profile, memory_gib)):
+def warn(problem: Problem, memory_gib: float | None, *, slos: bool = True) -> None:
+    """Print what makes results useless.
+
+    memory_gib: None where pools say it. slos: False where SLOs that no cluster meets are refused.
+    """
+    tight = too_tight(problem) if slos else ""
+    for line in (tight, doubted_memory(problem.profile, memory_gib)):
         if line:
             print(f"warning: {line}", file=sys.stderr)
 

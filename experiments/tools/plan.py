@@ -101,7 +101,7 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     find_policy(config.policy)
     with stopwatch.part("read"):
         problem, source = _read(config)
-    asked.warn(problem, None if config.pools else config.memory_gib)
+    asked.warn(problem, None if config.pools else config.memory_gib, slos=False)
     answers = []
     for question in config.questions:
         with stopwatch.part(question), tqdm(unit="round", leave=False, disable=None) as bar:
