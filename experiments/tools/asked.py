@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from beta_jax.placement.problem import Problem
 from beta_jax.profiles.profile import Profile
+from beta_jax.types import NO_DEADLINE, TICKS_PER_SECOND
 
 V100_GIB = 13.0
 """Usable memory of a device where nothing says it."""
@@ -36,28 +40,23 @@ def warn(problem: Problem, memory_gib: float | None, *, slos: bool = True) -> No
 
 def too_tight(problem: Problem) -> str:
     """Why models cannot serve any request in time, however they are placed; "" if all can."""
-    least_s = [_least_latency_s(problem, model.type) for model in problem.models]
-    late = [
-        (model, least)
-        for model, least in zip(problem.models, least_s, strict=True)
-        if model.slo_s < least
-    ]
-    if not late:
+    least, late = _idle(problem)
+    if not late.any():
         return ""
-    model, least = late[0]
-    rules = problem.rules
+    models = [model for model, is_late in zip(problem.models, late, strict=True) if is_late]
     return (
-        f"the SLO of {_names([model.name for model, _ in late])} ({model.slo_s:.4g} s"
-        f"{'' if len(late) == 1 else ' of the first'}) is shorter than a request takes alone "
-        f"({least:.4g} s at least, {rules.request_overhead_s:g} s of it request overhead): none of "
-        "its requests can be in time; see --config.rules.request_overhead_s, "
-        "--config.rules.stage_overhead and the SLOs"
+        f"the SLO of {_names([model.name for model in models])} ({models[0].slo_s:.4g} s"
+        f"{'' if len(models) == 1 else ' of the first'}) is shorter than a request takes alone "
+        f"({least[late][0] / TICKS_PER_SECOND:.4g} s at least, "
+        f"{problem.rules.request_overhead_s:g} s of it request overhead): none of its requests can "
+        "be in time; see --config.rules.request_overhead_s, --config.rules.stage_overhead and the "
+        "SLOs"
     )
 
 
 def none_in_time(problem: Problem) -> bool:
     """Whether no model can serve any request in time."""
-    return all(model.slo_s < _least_latency_s(problem, model.type) for model in problem.models)
+    return bool(_idle(problem)[1].all())
 
 
 def doubted_memory(profile: Profile, memory_gib: float | None) -> str:
@@ -71,18 +70,20 @@ def doubted_memory(profile: Profile, memory_gib: float | None) -> str:
     )
 
 
-def _least_latency_s(problem: Problem, type: str) -> float:
-    """Of a request alone, in the fastest configuration that the cluster has devices for."""
-    profile, rules = problem.profile, problem.rules
-    return rules.request_overhead_s + min(
-        (
-            float(profile.stage_latency_s(type, config, 1).sum())
-            * (1 + rules.stage_overhead * config.pp)
-            for config in profile.configs(type)
+def _idle(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The least that a request of each model takes alone, in ticks, and whether it is too long."""
+    from beta_jax.simulator.engine import idle_ticks, slo_ticks
+
+    configs = sorted(
+        {
+            config
+            for model in problem.models
+            for config in problem.profile.configs(model.type)
             if config.num_devices <= problem.cluster.num_devices
-        ),
-        default=0.0,
+        }
     )
+    least = idle_ticks(problem, configs).min(1, initial=NO_DEADLINE)
+    return least, (least < NO_DEADLINE) & (least > slo_ticks(problem))
 
 
 def _names(names: Sequence[str]) -> str:

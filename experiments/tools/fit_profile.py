@@ -64,6 +64,8 @@ FILES = (
 
 ASSUMED_GIB = 16.0
 """Memory of a device where nothing says it."""
+MS_BELOW_S = 0.1
+"""Times that figures show in milliseconds."""
 NOISY = 0.2
 """Standard deviation of rows, relative, from which a fit is not to be trusted."""
 
@@ -354,18 +356,36 @@ def draw(directory: Path) -> list[Path]:
                 drawn |= dict(zip(stems, found.values(), strict=True))
     measured_wide = any(row["op"] > 1 for row in rows)
     for stem, figure in drawn.items():
+        in_ms(figure)
         notes = [note] if (note := figure.get_supxlabel()) else []
         if stem in WIDE and not measured_wide:
             notes.append("operator parallelism was not measured: extrapolated (hollow or hatched)")
-            _hollow(figure)
-        figures.add_note(figure, [*notes, chip + source.note.rstrip(".")])
+            hollow(figure)
+        figures.add_note(figure, [*notes, chip + source.note.partition(" made this")[0]])
     return [
         path for stem, figure in drawn.items() for path in figures.save(figure, directory / stem)
     ]
 
 
-def _hollow(figure: Figure) -> None:
+def in_ms(figure: Figure) -> None:
+    """Axes of short times in milliseconds, whose tick labels are short as well."""
+    from matplotlib.ticker import FuncFormatter
+
+    shown = FuncFormatter(lambda seconds, _: f"{1000 * seconds:g}")
+    for axes in figure.axes:
+        for label in (axes.title, axes.yaxis.label):
+            text = label.get_text()
+            if text.endswith("(s)") and axes.get_ylim()[1] < MS_BELOW_S:
+                label.set_text(f"{text[:-3]}(ms)")
+                axes.yaxis.set_major_formatter(shown)
+                if label is axes.title:
+                    axes.xaxis.set_major_formatter(shown)
+
+
+def hollow(figure: Figure) -> None:
     """Shows operator parallelism as extrapolated."""
+    from matplotlib.patches import Rectangle
+
     shown = sec3_figures.STRATEGIES["intra-operator"]
     for axes in figure.axes:
         for line in axes.lines:
@@ -375,7 +395,8 @@ def _hollow(figure: Figure) -> None:
         if axes.get_legend() is not None and axes.lines:
             axes.legend(frameon=False, loc="upper left", fontsize="small")
         for bar in axes.patches:
-            bar.set(alpha=0.45, hatch="///")
+            if isinstance(bar, Rectangle) and bar.get_x() > 0:  # one device was measured
+                bar.set(alpha=0.45, hatch="///")
 
 
 def _has_rows(path: Path) -> bool:
@@ -440,6 +461,11 @@ def _panel(axes: Axes, rows: Sequence[Row], column: str, colours: Mapping[str, s
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     figures.plain_numbers(axes.xaxis)
     figures.plain_numbers(axes.yaxis)
+    if ends[1] > 100 * ends[0]:  # labels at 1, 2 and 5 would overlap
+        from matplotlib.ticker import LogLocator
+
+        axes.xaxis.set_major_locator(LogLocator())
+        axes.yaxis.set_major_locator(LogLocator())
 
 
 TASK = Task(files=FILES, run=execute, draw=draw)

@@ -12,6 +12,7 @@ import run
 from beta_jax.profiles.cost_model import load_cost_model
 from beta_jax.profiles.profile import Profile, Provenance, load_profile, save_profile
 from beta_jax.types import ParallelConfig
+from experiments.paper.sec3 import figures as sec3_figures
 from experiments.tools import fit_profile
 
 TYPES = ("bert-1.3b", "bert-2.6b")
@@ -101,6 +102,13 @@ def test_bad_input_is_one_line(change, expected, rows, tmp_path, capsys):
 def test_a_type_without_a_shape_needs_one(rows, tmp_path, capsys):
     document = load_profile(rows).to_dict()
     document["types"] = {"mine": document["types"]["bert-1.3b"]}
+    told_of = {
+        "chip": "my chip",
+        "dtype": "float16",
+        "date": "2024-01-01",
+        "software": {"jax": "1"},
+    }
+    document["measured"] = told_of | {"sequence": {"mine": 2048}}
     path = tmp_path / "mine.json"
     save_profile(path, Profile.from_dict(document))
     assert execute(tmp_path / "out", f"--config.rows={path}") == 1
@@ -112,6 +120,7 @@ def test_a_type_without_a_shape_needs_one(rows, tmp_path, capsys):
     chosen = (f"--config.rows={path}", "--config.own_type=mine", *fields)
     assert execute(tmp_path / "out", *chosen, "--config.pps=1,2,4") == 0
     profile = load_profile(tmp_path / "out" / "profile.json")
+    assert profile.measured == load_profile(path).measured
     alone_s = load_profile("v100").single_device_latency_s("bert-1.3b")
     assert profile.single_device_latency_s("mine") == pytest.approx(alone_s, rel=0.02)
 
@@ -151,3 +160,21 @@ def test_a_fit_that_is_not_to_be_trusted_says_so(sources, noise, expected):
     lines = fit_profile.doubts(numbers, noise)
     assert len(lines) == len(expected)
     assert all(part in line for part, line in zip(expected, lines, strict=True))
+
+
+@pytest.mark.parametrize(("latency_s", "label"), [(0.004, "Latency (ms)"), (0.4, "Latency (s)")])
+def test_figures_of_small_models_are_in_ms_and_what_was_not_measured_is_hollow(latency_s, label):
+    rows = [
+        {"model_type": "tiny", "strategy": strategy, "devices": devices, "latency_s": latency_s}
+        | {"throughput_rps": 1.0, "weights_gib": 1.0}
+        for strategy in sec3_figures.STRATEGIES
+        for devices in (1, 2)
+    ]
+    figure = sec3_figures.scaling(rows)["model_parallel_latency"]
+    fit_profile.in_ms(figure)
+    fit_profile.hollow(figure)
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == label
+    hollow = {line.get_label() for line in axes.lines if line.get_markerfacecolor() == "white"}
+    assert hollow == {"Intra-operator parallelism (extrapolated)"}
+    assert hollow < {text.get_text() for text in axes.get_legend().get_texts()}
