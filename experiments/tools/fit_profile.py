@@ -211,7 +211,7 @@ def doubts(numbers: Sequence[Row], noise: Sequence[float]) -> list[str]:
     if loud:
         found.append(
             f"rows scatter about the model by {' and '.join(loud)}: predictions are no better; "
-            "measure anew on a quiet machine (`run.py --config profile --clean`)"
+            "after `run.py --config profile --clean`, measure anew on a quiet machine"
         )
     return found
 
