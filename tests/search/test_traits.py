@@ -103,7 +103,7 @@ def test_all_orders_of_groups_are_tried_unless_local(workload: Workload):
     problem = dataclasses.replace(problem, models=problem.models[:2])
     traffic = workload.of_models((0, 1))
     exact = ruled(problem, local=False)
-    options = _group_options(exact)
+    options = _group_options(exact, most=1000)
     lists = [
         groups
         for count in (1, 2)
