@@ -10,8 +10,8 @@ Takes 3 s. Expect an SLO attainment of 90.9 % on the example, and a p99 latency 
 221 requests that missed, 195 were late behind other models: they would have been in time without
 these in their group. 26 were late behind requests of their own model alone.
 
-misses.csv counts the reasons per model and group (see `beta_jax/analysis/misses.py`): no replica; even an
-idle group takes longer than the SLO; sent to a group that always does, though another hosts the
+misses.csv counts the reasons per model and group (`beta_jax/analysis/misses.py`): no replica; even
+an idle group takes longer than the SLO; sent to a group that always does, though another hosts the
 model; behind its own model; behind others. utilisation.csv and its figure say how busy every group
 was over time. timeline.json, for https://ui.perfetto.dev, shows what every stage worked on.
 

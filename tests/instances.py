@@ -22,12 +22,20 @@ from beta_jax import (
     Schedule,
     Workload,
 )
+from beta_jax.search.fill.greedy import fill_greedily
+from beta_jax.search.published.branch import Share
+from beta_jax.search.result import Result
 
 import reference
 import reference_batching
 
 CONFIGS = (ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(2, 2), ParallelConfig(1, 4))
 MILLISECOND = 10**6
+
+
+def fill_partitions(share: Share) -> list[Result]:
+    """Every usable group partition of a share, in the published order, filled greedily."""
+    return fill_greedily([share.task(partition) for partition in share.partitions()])
 
 
 def make_profile(

@@ -43,12 +43,6 @@ def balanced_cut(layer_latency_s: ArrayLike, num_stages: int) -> Cut:
     return tuple(np.diff([0, *reversed(cuts)]).tolist())
 
 
-def stage_sums(layer_latency_s: ArrayLike, cut: Cut) -> list[float]:
-    """Seconds of each stage of a cut: the sums of its layers' latencies."""
-    latency = np.asarray(layer_latency_s, np.float64)
-    return [float(part.sum()) for part in np.split(latency, np.cumsum(cut)[:-1])]
-
-
 def _check(num_layers: int, num_stages: int) -> None:
     if not 1 <= num_stages <= num_layers:
         raise ValueError(f"{num_layers} layers cannot be cut into {num_stages} stages")

@@ -30,11 +30,11 @@ from beta_jax.search.bounds.partition import REPLICAS, PartitionBound
 from beta_jax.search.bounds.work import served_together
 from beta_jax.search.published import branch, separation
 from beta_jax.search.published.branch import Share, ShareSearch
-from beta_jax.search.published.pipelines import fill_partitions, search_partitions
+from beta_jax.search.published.pipelines import search_partitions
 from beta_jax.search.published.separation import balanced_divisions, make_buckets
 from beta_jax.search.result import Result, score_counts
 
-from instances import CONFIGS, make_profile, mixed_problem, problems, workloads
+from instances import CONFIGS, fill_partitions, make_profile, mixed_problem, problems, workloads
 
 relaxed = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 

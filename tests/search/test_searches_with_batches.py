@@ -25,10 +25,9 @@ from beta_jax.search import published_score
 from beta_jax.search.fill import greedy
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
 from beta_jax.search.published.branch import Share
-from beta_jax.search.published.pipelines import fill_partitions
 from beta_jax.types import BATCH_SIZES, BATCHING
 
-from instances import make_profile
+from instances import fill_partitions, make_profile
 
 ONE = ParallelConfig(1, 1)
 POLICIES = ("sr-greedy", "sr-search", "mp-search", "mp-search-sep", "local-search-300")

@@ -32,12 +32,11 @@ from beta_jax.search.fill import greedy
 from beta_jax.search.fill.greedy import GreedyTask, fill_greedily
 from beta_jax.search.local.moves import make_space
 from beta_jax.search.published.branch import Share
-from beta_jax.search.published.pipelines import fill_partitions
 from beta_jax.search.published.separation import balanced_divisions, make_buckets
 from beta_jax.simulator.engine import Lane
 from beta_jax.types import ParallelConfig
 
-from instances import mixed_problem
+from instances import fill_partitions, mixed_problem
 
 ONE = ParallelConfig(1, 1)
 # Even groups first: what becomes of a request depends on how many groups there are before its own.

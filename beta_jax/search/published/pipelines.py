@@ -84,11 +84,6 @@ def search_partitions(shares: Sequence[Share], tolerance: float | None = None) -
     ]
 
 
-def fill_partitions(share: Share) -> list[Result]:
-    """Every usable group partition of a share, in the published order, filled greedily."""
-    return fill_greedily([share.task(partition) for partition in share.partitions()])
-
-
 def _require_one_pool(policy: str, instances: Instances) -> None:
     for problem, _ in instances:
         if len(names := problem.cluster.names) > 1:
