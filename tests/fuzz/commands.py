@@ -38,6 +38,19 @@ def _csv(rows: Sequence[Sequence[str]]) -> bytes:
     return buffer.getvalue().encode()
 
 
+TINY_ROWS = [
+    {
+        "model": "tiny",
+        "dp": 1,
+        "op": 1,
+        "pp": pp,
+        "batch": batch,
+        "stage_latency_s": [0.01 * batch] * pp,
+    }
+    | {"weight_mem_bytes": [1e6] * pp, "act_mem_bytes": [0] * pp}
+    for pp in (1, 2)
+    for batch in (1, 2, 4)
+]
 PLACEMENT = HEAD | {"models": MODELS, "groups": GROUPS[:1]}
 GOOD: Mapping[str, bytes] = {
     "profile.json": json.dumps(PROFILE).encode(),
@@ -46,6 +59,7 @@ GOOD: Mapping[str, bytes] = {
     "models.csv": _csv(MODEL_ROWS),
     "pools.csv": _csv(POOLS),
     "trace.csv": _csv(TRACES["requests"]),
+    "rows.json": json.dumps(TINY_ROWS).encode(),
 }
 DAMAGED: Mapping[str, st.SearchStrategy[bytes]] = {
     "profile.json": documents(PROFILE),
@@ -54,6 +68,7 @@ DAMAGED: Mapping[str, st.SearchStrategy[bytes]] = {
     "models.csv": csv_files(MODEL_ROWS),
     "pools.csv": csv_files(POOLS),
     "trace.csv": csv_files(TRACES["requests"]),
+    "rows.json": documents(TINY_ROWS),
 }
 SHARED = {"profile": "profile.json", "model_types": "t"}
 SMALL: Mapping[str, Mapping[str, str]] = {
@@ -70,6 +85,17 @@ SMALL: Mapping[str, Mapping[str, str]] = {
         "seeds": "1",
     },
     "trace_report": {"trace": "trace.csv"},
+    "loading": SHARED | {
+        "num_devices": "2", "trace": "trace.csv", "train": "0.0.0-0.0.1", "test": "0.0.0-0.0.1",
+        "loads_gib_s": "1", "policies": "mp-search,mp-replace-60", "rate_scale": "1",
+    },
+    "fit_profile": {
+        "rows": "rows.json", "device_gib": "1", "ops": "1", "pps": "1,2", "batches": "1,2",
+    },
+    "profile": {
+        "models": "tiny", "pps": "1", "batches": "1", "sequence": "8", "warmup": "0",
+        "repeats": "1",
+    },
 }  # fmt: skip
 FILES: Mapping[str, str] = {
     "start_from": "placement.json",
