@@ -88,9 +88,12 @@ def clean(directory: Path, name: str, files: Iterable[str]) -> str:
         found = [path for path in (*paths, *map(unfinished, paths)) if path.is_file()]
         for path in found:
             path.unlink()
-    with contextlib.suppress(OSError):
-        directory.rmdir()
-    return f"deleted from {directory}: {', '.join(path.name for path in found) or 'nothing'}"
+    folders = {directory, *(path.parent for path in found)}
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    names = (str(path.relative_to(directory)) for path in found)
+    return f"deleted from {directory}: {', '.join(names) or 'nothing'}"
 
 
 def write_provenance(directory: Path, name: str, argv: Sequence[str], config: Any) -> None:

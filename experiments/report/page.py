@@ -31,6 +31,7 @@ FOLDED_FROM = 8
 TITLES = {
     "answers.csv": "The answers",
     "changes.csv": "What changes from one placement to another",
+    "claims.csv": "What is claimed, and whether it agrees",
     "differences.csv": "Differences between policies, paired by traffic",
     "errors.csv": "Model against measured rows",
     "groups.csv": "Groups of devices",
@@ -42,6 +43,7 @@ TITLES = {
     "models.csv": "Models",
     "plan.csv": "Everything that was tried",
     "predictions.csv": "Predicted configurations and batch sizes",
+    "sections.csv": "Sections, and what they took",
     "summary.csv": "Placements",
     "table.csv": "Every point and replication",
     "utilisation.csv": "How busy every group was",
@@ -92,8 +94,8 @@ class Run:
 
     @property
     def tables(self) -> dict[str, list[Row]]:
-        """By file; raises ResultsError."""
-        names = (name for name in self.files if name.endswith(".csv"))
+        """By file, those in folders of its parts apart; raises ResultsError."""
+        names = (name for name in self.files if name.endswith(".csv") and "/" not in name)
         return {name: tables.read_values(self.directory / name) for name in names}
 
 

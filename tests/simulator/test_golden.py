@@ -75,17 +75,7 @@ def test_points_published_by_the_authors(shared: Path):
     points = published_points.read_points(shared)
     assert len(points) == len(rows) == 104
     assert [len(p.workload) for p in points] == [row["num_requests"] for row in rows]
-    placements = [
-        golden.static_placement(
-            {
-                "group_configs": [c for count, c in row["groups_rle"] for _ in range(count)],
-                "group_models": row["group_models"],
-            }
-        )
-        for row in rows
-    ]
-    problems, workloads = [p.problem for p in points], [p.workload for p in points]
-    attainment = simulate(problems, placements, workloads, warmup_s=10.0).attainment
+    attainment = published_points.simulate_published(points)
     assert [round(value, 3) for value in attainment.tolist()] == [p.published for p in points]
 
 

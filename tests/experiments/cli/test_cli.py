@@ -29,7 +29,8 @@ from experiments.tools import evaluate
 
 ROOT = Path(run.__file__).parent
 CONFIGS = (
-    *("batching", "evaluate", "fit_profile", "loading", "plan", "profile", "quickstart", "sec3"),
+    *("batching", "evaluate", "fit_profile", "loading", "paper", "plan", "profile"),
+    *("quickstart", "sec3"),
     *("sec6_2", "sec6_3", "sec6_4", "sec6_5", "selfcheck", "sweep", "trace_report"),
 )
 ONE_POINT = ["--config", "sec6_3", "--config.rates=2", "--config.cvs=", "--config.slo_scales="]
