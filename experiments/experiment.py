@@ -115,10 +115,9 @@ class Experiment:
         self, config: Replications, store: Store, stopwatch: Stopwatch, executor: Executor
     ) -> Results:
         """Compute what the store lacks of the points. Raises what `runner.run_points` raises."""
-        points = self.points(config)
         with stopwatch.imports():
             from experiments.engine import runner
-        found = runner.run_points(points, config, store, stopwatch, executor)
+        found = runner.run_points(self.points(config), config, store, stopwatch, executor)
         return Results(found, config, self.figure)
 
     def execute(
@@ -128,6 +127,9 @@ class Experiment:
         found = self.run(config, open_store(directory), stopwatch, executor)
         found.save(directory)
         found.report()
+        named = {policy: name for plot in self.plots for policy, name in plot.names.items()}
+        if line := figures.legend((result.point.policy for result in found.results), named):
+            print(f"\n{line}")
         if self.headline:
             headline.report(found, directory)
         for note in self.notes(found.rows):

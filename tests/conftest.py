@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=default,
         help=f"folder that holds golden/ and data/ (default: {default})",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line that says which tests were left out, for want of what."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        told = "; ".join(f"{number}: {reason}" for reason, number in reasons.most_common())
+        terminalreporter.write_line(f"left out: {told}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -159,7 +159,7 @@ def placements(draw, num_models: int, max_groups: int = 5, configs=CONFIGS) -> P
 
 @st.composite
 def problems(draw, dispatches=("earliest_free",)) -> Problem:
-    num_types, num_models = 2, 3  # fixed, as each shape compiles anew
+    num_types, num_models = 2, 3  # fixed, and both types served, as each shape compiles anew
     latency = st.sampled_from((0.01, 0.013, 0.02, 0.05))
     profile = make_profile(
         {
@@ -172,7 +172,7 @@ def problems(draw, dispatches=("earliest_free",)) -> Problem:
     )
     slo = st.sampled_from((0.005, 0.03, 0.1, 0.4, math.inf))
     models = tuple(
-        Model(f"m{i}", f"type{draw(st.integers(0, num_types - 1))}", draw(slo))
+        Model(f"m{i}", f"type{i if i < num_types else draw(st.integers(0, 1))}", draw(slo))
         for i in range(num_models)
     )
     rules = draw(

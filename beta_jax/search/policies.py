@@ -38,7 +38,8 @@ class Policy:
     keyword arguments are the policy's options. trains_on_many: whether it tells several training
     workloads apart, and gets them all; for other policies they are joined into one. rounds: whether
     it chooses by rounded numbers, so that another processor or version of a library may find
-    another placement; other policies count requests.
+    another placement; other policies count requests. replaces: whether it places anew as time goes,
+    so that its placement is a `Schedule` and belongs to the very traffic that it was made for.
 
     A policy of your own is passed to `place`, or gets a name by `POLICIES["mine"] = Policy(mine)`.
     """
@@ -46,13 +47,17 @@ class Policy:
     place: Callable[..., list[Result]]
     trains_on_many: bool = False
     rounds: bool = False
+    replaces: bool = False
 
+
+NAMED_LEFT_OUT = 3
+"""Models that a warning names; how many are left out it says, too."""
 
 POLICIES: dict[str, Policy] = {
     "sr-greedy": Policy(sr_greedy),
     "sr-search": Policy(sr_search),
     "sr-uniform": Policy(sr_uniform),
-    "sr-replace-<seconds>": Policy(sr_replace),
+    "sr-replace-<seconds>": Policy(sr_replace, replaces=True),
     "sr-ilp": Policy(sr_ilp, rounds=True),
     "mp-greedy-<stages>": Policy(mp_greedy),
     "mp-round-robin": Policy(mp_round_robin),
@@ -62,7 +67,7 @@ POLICIES: dict[str, Policy] = {
     "mp-search-within-<millionths>": Policy(mp_search_within),
     "mp-search-sep": Policy(mp_search_sep),
     "mp-search-sep-within-<millionths>": Policy(mp_search_sep_within),
-    "mp-replace-<seconds>": Policy(mp_replace),
+    "mp-replace-<seconds>": Policy(mp_replace, replaces=True),
     "local-search": Policy(local_search, trains_on_many=True, rounds=True),
     "local-search-<budget_simulations>": Policy(local_search, trains_on_many=True, rounds=True),
     "exhaustive": Policy(exhaustive),
@@ -121,8 +126,8 @@ def place_batch(
 
     policy: a name (see `POLICIES`), or a policy. training: the training workload, or workloads, of
     each problem. options: the policy's own, see its function; they have defaults. Every placement
-    is valid; warnings name the models left without a replica. Raises UnknownPolicyError, and
-    TypeError for what is no policy.
+    is valid; a warning counts the models left without a replica and names the first. Raises
+    UnknownPolicyError, and TypeError for what is no policy.
     """
     chosen = find_policy(policy, **options)
     instances: list[Any] = list(zip(problems, training, strict=True))
@@ -157,4 +162,6 @@ def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
     if not hosted:
         return [f"{policy}: nothing could be placed on {problem.cluster.num_devices} devices"]
     share = f"{len(missing)} of {len(problem.models)} models"
-    return [f"{policy}: no replica of {share}: {', '.join(missing)}"]
+    named, more = missing[:NAMED_LEFT_OUT], len(missing[NAMED_LEFT_OUT:])
+    names = ", ".join(named) + f" and {more} more" * (more > 0)
+    return [f"{policy}: no replica of {share}: {names}"]

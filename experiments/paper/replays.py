@@ -133,7 +133,7 @@ class Robustness(Swept):
     window_s: Annotated[float, "an arrival process is fitted to windows of this length, s"]
     policies: Annotated[
         tuple[str, ...],
-        "placement policies, a curve each; ...-replace-... sees the test slice",
+        "placement policies, a curve each; those that place anew see the test slice",
     ]
 
 
@@ -148,7 +148,9 @@ def base_point(config: Swept, column: Column, **replay: Any) -> Replayed:
 def sweep_row(
     panel: str, config: Swept, column: Column, base: Replayed, field: str, policies: Sequence[str]
 ) -> list[Point]:
-    """The points of a panel; policies that re-place see the traffic that all are tested on."""
+    """The points of a panel; policies that place anew see the traffic that all are tested on."""
+    from beta_jax.search import find_policy
+
     given = getattr(config, field)
     values = getattr(column, field) if given is None else given
     seen: dict[str, Any] = {
@@ -158,7 +160,7 @@ def sweep_row(
     }
     return [
         dataclasses.replace(point, scenario=dataclasses.replace(point.scenario, **seen))
-        if "-replace-" in point.policy
+        if find_policy(point.policy).replaces
         else point
         for point in sweep(panel, base, field, values, policies)
     ]

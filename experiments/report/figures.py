@@ -38,11 +38,19 @@ BETA = ("Beta", GROUPED, PARALLEL)
 """Labels of the paper's own policy: in the ablation the second, in its section 3 the third."""
 NAMES = {
     "sr-greedy": "SR",
+    "sr-replace-<seconds>": "Clockwork++",
     "mp-search": "Beta",
+    "mp-search-within-<millionths>": "Beta",
     "mp-search-sep": "Beta",
+    "mp-search-sep-within-<millionths>": "Beta",
+    "mp-equal-<pp>-<op>": "(<pp>,<op>)",
     "mp-round-robin": "Round robin",
     "mp-greedy-4": "Greedy placement",
+    LOCAL_SEARCH: "Local search",
+    f"{LOCAL_SEARCH}-<budget_simulations>": "Local search (<budget_simulations> simulations)",
 }
+"""What the paper's figures call policies, where tables have the names of `beta_jax.POLICIES`."""
+PART = re.compile(r"<(\w+)>")
 TRAINED_ON_TEST = "trained on the test traffic"
 STYLE: Any = {
     "font.size": 9,
@@ -100,14 +108,30 @@ Curve = Sequence[Mark]
 
 def display_name(policy: str) -> str:
     """A policy as the paper's figures call it."""
-    if manual := re.fullmatch(r"mp-equal-(\d+)-(\d+)", policy):
-        return f"({manual[1]},{manual[2]})"
-    policy = re.sub(r"-within-\d+$", "", policy)
-    if policy.startswith("sr-replace-"):
-        return "Clockwork++"
-    if local := re.fullmatch(rf"{LOCAL_SEARCH}(?:-(\d+))?", policy):
-        return f"Local search ({local[1]} simulations)" if local[1] else "Local search"
-    return NAMES.get(policy, policy)
+    _, name, parts = _entry(policy)
+    return PART.sub(lambda part: parts[part[1]], name)
+
+
+def legend(policies: Iterable[str], names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The line that says what figures call policies, where tables do not; empty if nowhere.
+
+    names: what these figures call a policy, where it differs from `display_name`.
+    """
+    called = {}
+    for policy in policies:
+        pattern, name, _ = _entry(policy)
+        name = names.get(policy, name)
+        called[pattern if PART.search(name) else policy] = name
+    told = [f"{name} is {policy}" for policy, name in called.items() if policy != name]
+    return f"In figures {', '.join(told)}." if told else ""
+
+
+def _entry(policy: str) -> tuple[str, str, dict[str, str]]:
+    """Of `NAMES`, or the policy twice; and what stands in the policy for the parts in brackets."""
+    for pattern, name in NAMES.items():
+        if match := re.fullmatch(PART.sub(r"(?P<\1>\\d+)", pattern), policy):
+            return pattern, name, match.groupdict()
+    return policy, policy, {}
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,6 @@ TRAINED_ON_TEST = (
     "Placements were trained on the traffic that they are tested on, or on traffic that begins "
     "with it: on other traffic they may do worse."
 )
-MAX_WARNINGS = 4
 IF_USED = {
     "rules.batching": "off",
     "rules.max_batch": "1",
@@ -76,10 +76,15 @@ class Results:
         """A row per point and replication: metrics, placement, all parameters."""
         return to_rows(self.results)
 
-    @property
-    def warnings(self) -> list[str]:
-        """What the policies had to say, each once."""
-        return list(dict.fromkeys(w for r in self.results for w in r.record["warnings"]))
+    def warnings(self) -> list[list[str]]:
+        """What policies had to say, each text once; those that only numbers tell apart together."""
+        alike: dict[str, dict[str, None]] = {}
+        for result in self.results:
+            policy = result.point.policy
+            for text in result.record["warnings"]:
+                kind, *_ = re.split(r"\d", text.removeprefix(policy))
+                alike.setdefault(policy + kind, {})[text] = None
+        return [[*texts] for texts in alike.values()]
 
     def to_pandas(self) -> pandas.DataFrame:
         """`rows` as a DataFrame."""
@@ -199,10 +204,9 @@ class Results:
             who = [policy for policy in policies if policy in trained]
             whose = f"{', '.join(who)}: " if len(who) < len(policies) else ""
             print(f"\n{whose}{TRAINED_ON_TEST}")
-        for warning in self.warnings[:MAX_WARNINGS]:
-            print(f"warning: {warning}", file=sys.stderr)
-        if more := len(self.warnings[MAX_WARNINGS:]):
-            print(f"warning: {more} more; {FILES[-1]} has them all", file=sys.stderr)
+        for first, *others in self.warnings():
+            more = f" ({len(others)} more like it: {FILES[-1]})" if others else ""
+            print(f"warning: {first}{more}", file=sys.stderr)
 
     def _best(self) -> list[Row]:
         """Per place the two policies of highest attainment, and whether they are told apart."""

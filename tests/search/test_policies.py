@@ -31,6 +31,7 @@ from beta_jax import (
     simulate,
     synthesize,
 )
+from beta_jax.search import find_policy
 from beta_jax.search.published.integer_programs import plan_pipelines, plan_replicas
 from beta_jax.search.published.replication import cut_windows, sr_greedy
 from beta_jax.search.published.separation import balanced_divisions, divide, make_buckets
@@ -139,6 +140,7 @@ def test_placements_are_valid_and_scores_are_theirs(problem: Problem, workload: 
             variant = dataclasses.replace(problem, cluster=cluster)
             result = place(policy, variant, workload)
             result.placement.check(variant)
+            assert isinstance(result.placement, Schedule) == find_policy(policy).replaces
             tally = simulate(variant, result.placement, workload)
             attainment = tally.attainment[0]
             latency = tally.latency_mean_all_s[0]
@@ -163,10 +165,14 @@ def test_what_fits_nowhere_is_left_out_and_named(problem: Problem, workload: Wor
             result = place(policy, partly, workload)
             missing = result.warnings[-1]
             assert missing.startswith(f"{policy}: no replica of"), policy
-            assert all(f"slow-{i}" in missing for i in (0, 2, 4))
+            assert not {0, 2, 4} & {m for group in result.static.groups for m in group.models}
         result = place(policy, nothing, workload)
         assert result.placement.num_replicas == 0 and result.score == 0, policy
         assert result.warnings[-1] == f"{policy}: nothing could be placed on 6 devices"
+    one = dataclasses.replace(problem, cluster=Cluster(1, memory_bytes=1.0))
+    (warning,) = place("sr-greedy", one, workload).warnings
+    named = r"sr-greedy: no replica of 5 of 6 models: (\w+-\d, ){2}\w+-\d and 2 more"
+    assert re.fullmatch(named, warning)
 
 
 def test_uniform_replication_deals_models_in_turn(problem: Problem, workload: Workload):
@@ -205,6 +211,7 @@ def test_beta_replaces_by_the_window_before():
     windows = cut_windows(workload, 15)
     found, static = place("mp-replace-15", problem, workload), place("mp-search", problem, workload)
     assert isinstance(found.placement, Schedule) and len(windows) == 4
+    assert find_policy("mp-replace-15").replaces
     alone = [place("mp-search", problem, window) for window in windows[:-1]]
     searched = [result.placement for result in (alone[0], *alone)]
     assert list(found.placement.placements) == searched

@@ -78,6 +78,17 @@ def test_curves_have_the_names_of_the_paper_and_differ_in_colour_and_marker(figu
     assert len({line.get_marker() for line in curves}) == 5
 
 
+def test_a_line_says_which_policies_figures_call_otherwise_than_tables():
+    policies = ["sr-replace-60", "mp-equal-4-4", "mp-equal-2-8", "mp-search-within-500", "mine"]
+    assert figures.legend(policies) == (
+        "In figures Clockwork++ is sr-replace-60, (<pp>,<op>) is mp-equal-<pp>-<op>, "
+        "Beta is mp-search-within-500."
+    )
+    assert figures.legend(["mp-search"], {"mp-search": "Ours"}) == "In figures Ours is mp-search."
+    assert figures.legend(["mine"]) == ""
+    assert figures.display_name("local-search-500") == "Local search (500 simulations)"
+
+
 def test_axes_have_labels_units_and_the_published_range(figure):
     assert figure.axes[0].get_ylabel() == "SLO attainment (%)"
     assert "requests/s" in figure.axes[0].get_xlabel()

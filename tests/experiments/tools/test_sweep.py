@@ -140,6 +140,16 @@ def test_the_command_of_the_help_text_makes_tables_and_figures(tmp_path, capsys)
         assert (folder / name).stat().st_size > 1000
     printed = capsys.readouterr().out
     assert "+-" in printed and "mp-search" in printed
+    assert "\nIn figures SR is sr-greedy, Beta is mp-search.\n" in printed
+
+
+def test_models_left_out_are_a_line_for_a_policy(tmp_path, capsys):
+    results = small(num_devices=[1, 2], num_models=[6], memory_gib=[5], policies=["sr-greedy"])
+    ((first, second),) = results.warnings()
+    results.report()
+    assert capsys.readouterr().err == f"warning: {first} (1 more like it: placements.json)\n"
+    for text, number in ((first, 5), (second, 4)):
+        assert text.startswith(f"sr-greedy: no replica of {number} of 6 models: ")
 
 
 # Files of models.
