@@ -34,6 +34,10 @@ class Finding(NamedTuple):
     agrees: str
     why: str = ""
 
+    @property
+    def row(self) -> Row:
+        return {"agrees": self.agrees, "found": self.found, "why": self.why}
+
 
 class NotThereError(ValueError):
     """A table has no rows that a claim is read off: the section was scaled down."""
@@ -97,7 +101,7 @@ def compare(directory: Path, sections: Sequence[str]) -> list[Row]:
                 finding = claim.judge(read[claim.section])
         found.append(
             {"section": claim.section, "claim": claim.claim, "published": claim.published}
-            | finding._asdict()
+            | finding.row
         )
     return found
 
@@ -196,8 +200,8 @@ def losses(tables: Tables) -> Finding:
     uneven, sent = ms["inter-operator", "uneven partition"], ms["inter-operator", "communication"]
     within = ms["intra-operator", "communication"]
     found = (
-        f"{most} devices: {uneven:.0f} ms uneven stages and {sent:.0f} ms communication; "
-        f"{within:.0f} ms communication"
+        f"of {most} devices: {uneven:.0f} ms uneven stages, {sent:.0f} ms communication; "
+        f"operators {within:.0f} ms communication"
     )
     return judged(found, uneven > sent and within > sent)
 
@@ -217,7 +221,7 @@ def scaling(tables: Tables) -> Finding:
 
 # Section 6.2 and others on SLO attainment.
 
-SWEPT = "swept values are coarse, and a factor no finer"
+SWEPT = "read off swept values, which are coarse, on other traffic than the paper's"
 
 
 def factor(x_name: str, published: float) -> Callable[[Tables], Finding]:
