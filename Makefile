@@ -22,14 +22,14 @@ hooks: .venv/dev  ## git runs the checks before each commit
 coverage: .venv/dev  ## lines that no test runs; takes twice as long as the tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov
 
-docs: .venv/docs  ## pages and API reference in docs/_build/index.html; a warning is an error
-	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build
+docs: .venv/docs  ## pages and API reference in docs/_build/html/index.html; a warning is an error
+	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py
 
 clean:
-	rm -rf .venv results docs/_build docs/configs.md docs/searching.md
+	rm -rf .venv results docs/_build docs/configs.md docs/examples docs/searching.md
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "beta_jax needs Python >= 3.11: make PYTHON=...")'

@@ -1,7 +1,8 @@
 """How the documentation is built: `make docs`, which fails on any warning.
 
 Pages are Markdown and read well on their own. Two parts are made here from the source: what
-every config does (`configs.md`), and the API reference, from docstrings as they stand.
+every config does (`configs.md`), and the API reference, from docstrings as they stand. The
+notebooks of `examples/` are pages with the outputs that are stored in them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from experiments.engine.fields import describe, render, walk  # noqa: E402
 
 project, author, release = "beta_jax", "the beta_jax developers", __version__
 copyright = "the beta_jax developers, Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+nb_execution_mode = "off"  # outputs are stored: docs/run_notebooks.py
 exclude_patterns = ["_build", "search.md"]  # that is `searching` here: Sphinx has a `search`
 html_theme, html_title = "furo", f"beta_jax {__version__}"
 myst_heading_anchors = 4  # so that pages can link to sections
@@ -104,3 +106,7 @@ def setup(app: Sphinx) -> None:
     docs = ROOT / "docs"
     (docs / "configs.md").write_text(configs_page())
     (docs / "searching.md").write_text((docs / "search.md").read_text())
+    (docs / "examples").mkdir(exist_ok=True)
+    for notebook in (ROOT / "examples").glob("*.ipynb"):
+        text = notebook.read_text().replace("](../docs/", "](../")
+        (docs / "examples" / notebook.name).write_text(text)

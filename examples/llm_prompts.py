@@ -47,7 +47,10 @@ def _flags() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected such as 2,4,8, got {text!r}") from None
 
 
 def _report(flags: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from beta_jax.analysis.metrics import utilisation
 from beta_jax.analysis.misses import MissReason, miss_reasons
+from beta_jax.placement.devices import node_devices
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.planning.boundary import Line, find_boundaries
@@ -87,6 +88,12 @@ class Answer:
         beside = [trial for trial in (self.missed, self.best) if trial is not None]
         return [trial for trial in beside if not trial.decided(self.target)]
 
+    @property
+    def seeds_to_decide(self) -> int | None:
+        """About how many seeds would decide what is undecided; None: nothing is, or too many."""
+        needed = [trial.seeds_to_decide(self.target) for trial in self.undecided]
+        return math.ceil(max(needed)) if needed and max(needed) < MOST_SEEDS else None
+
     def value(self, trial: Trial) -> str:
         """What the question varies, of a trial, in words."""
         setting = trial.setting
@@ -142,7 +149,8 @@ class Answer:
         if self.question != "rate":
             line += f"; rates may grow to {self.headroom:.2f} times"
         if not math.isnan(self.one_node_down):
-            line += f"; {100 * self.one_node_down:.3g} % with the worst node down"
+            which = "worst" if len(node_devices(self.best.problem.cluster)) > 1 else "only"
+            line += f"; {100 * self.one_node_down:.3g} % with the {which} node down"
         if not math.isnan(self.with_failures):
             line += f", {100 * self.with_failures:.4g} % over all failures"
         return line
@@ -156,8 +164,8 @@ class Answer:
             self.easier if self.best in self.undecided else self.best,
         ]
         low, high = (self.value(end) if end else "more" for end in ends)
-        seeds = max(trial.seeds_to_decide(self.target) for trial in self.undecided)
-        tell = f"about {seeds:g} seeds would tell" if seeds < MOST_SEEDS else "too close to tell"
+        seeds = self.seeds_to_decide
+        tell = f"about {seeds} seeds would tell" if seeds is not None else "too close to tell"
         return f"; undecided between {low} and {high} ({tell})"
 
 

@@ -27,6 +27,13 @@ def require_types(types: Iterable[str], profile: Profile, source: str) -> None:
         )
 
 
+def tell_type(source: str, names: Sequence[str], types: Sequence[str]) -> None:
+    """Print which type all models of a log are taken to have, which a log does not say."""
+    if len(types) == 1 and names:
+        what = f"models {_names(names)} are" if len(names) > 1 else f"model {names[0]} is"
+        print(f"{source}: {what} taken as {types[0]}; --config.model_types= says otherwise")
+
+
 def warn(problem: Problem, memory_gib: float | None, *, slos: bool = True) -> None:
     """Print what makes results useless.
 

@@ -172,7 +172,10 @@ def _report(config: Config, answers: Sequence[Answer], directory: Path) -> None:
         problem, names = best_trial.problem, best_trial.problem.cluster.names
         save_placement(directory / "placement.json", best_trial.placement, problem.models, names)
         notes.append(f"{directory / 'placement.json'} is what to deploy: {best_trial.placement}")
-    notes += [str(answer) for answer in answers]
+    for answer in answers:
+        notes.append(str(answer))
+        if (seeds := answer.seeds_to_decide) is not None:
+            notes.append(f"--config.seeds={seeds} would decide it, if means stay what they are")
     print("\n\n".join(notes))
 
 
@@ -244,6 +247,8 @@ def _models(
 ) -> tuple[Model, ...]:
     if not specs:
         asked.require_types(types, profile, config.pools or config.profile)
+        if config.requests is not None:
+            asked.tell_type(config.requests, names, config.model_types)
     models = make_models(
         types,
         profile,

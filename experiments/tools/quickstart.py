@@ -274,6 +274,7 @@ def describe_models(
         )
     if others:
         asked.require_types(given, profile, config.pools or config.profile)
+        asked.tell_type(config.requests, others, given)
     types = dict(zip(others, given if len(given) > 1 else given * len(others), strict=True))
     types |= {name: model.type for name, model in known.items()}
     counts = np.bincount(requests.model, minlength=len(names))

@@ -41,3 +41,5 @@ def test_every_page_can_be_reached():
     pages = {path.stem for path in (documents.ROOT / "docs").glob("*.md")} - {"index", "search"}
     listed = {line for line in contents.splitlines() if re.fullmatch(r"\w+", line)}
     assert listed == pages | {"configs", "searching"}, "list it in docs/index.md"
+    notebooks = {path.stem for path in (documents.ROOT / "examples").glob("*.ipynb")}
+    assert {*re.findall(r"^examples/(\w+)$", contents, re.MULTILINE)} == notebooks

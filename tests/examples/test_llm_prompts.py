@@ -44,3 +44,6 @@ def test_what_is_missing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "there are no rows of the device 'other'" in capsys.readouterr().err
     assert main([*files(tmp_path), "--model=huge"]) == 1
     assert "model type 'huge' is not in the table; it has tiny" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*files(tmp_path), "--numbers=1,two"])
+    assert "--numbers: expected such as 2,4,8, got '1,two'" in capsys.readouterr().err

@@ -597,6 +597,8 @@ def test_a_shipped_profile_is_found_by_its_name_from_anywhere(tmp_path, monkeypa
     for path in ("v100.json", "./v100", "folder/v100", ""):
         with pytest.raises(OSError):
             load_profile(path)
+    (tmp_path / "v100").mkdir()  # such as one with measurements
+    assert load_profile("v100") == shipped
 
 
 def test_a_file_comes_before_a_shipped_profile_of_its_name(tmp_path, monkeypatch):

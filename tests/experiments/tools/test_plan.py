@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import run
@@ -46,6 +48,19 @@ def test_models_of_a_file_and_the_worst_of_them(main, tmp_path, capsys):
     (answer,) = rows(tmp_path / "out" / "answers.csv")
     assert answer["answer"] == f"{placement.num_devices} device" + "s" * (placement.num_devices > 1)
     assert "of the worst-served model's requests" in capsys.readouterr().out
+
+
+def test_it_says_what_was_assumed_and_what_would_decide(main, tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    arrival_s = np.random.default_rng(0).exponential(0.3, 1000).cumsum()
+    lines = [f"{at},{('chat', 'code')[i % 3 == 0]}\n" for i, at in enumerate(arrival_s)]
+    log.write_text("arrival_s,model\n" + "".join(lines))
+    assert main(f"--config.requests={log}", *SMALL, "--config.target=0.97") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{log}: models chat, code are taken as bert-2.6b; --config.model_types=")
+    assert "with the only node down" in out
+    (seeds,) = re.findall(r"undecided between .* \(about (\d+) seeds would tell\)", out)
+    assert f"\n--config.seeds={seeds} would decide it" in out
 
 
 def test_a_trace_of_fewer_functions_than_models_is_dealt_out(main, tmp_path, capsys):
