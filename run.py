@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -32,13 +33,13 @@ def main(argv: Sequence[str], start: float) -> int:
     except command_line.HelpAsked as help_text:
         print(help_text)
     except flags.Error as error:
-        return complain(error, MISUSED)
+        return complain(error, MISUSED, asks_for_json(argv))
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        return complain(command_line.explain(error, command), FAILED)
+        return complain(command_line.explain(error, command), FAILED, asks_for_json(argv))
     except KeyboardInterrupt as error:
-        return complain(str(error) or "interrupted", INTERRUPTED)
+        return complain(str(error) or "interrupted", INTERRUPTED, asks_for_json(argv))
     return 0
 
 
@@ -74,7 +75,12 @@ def show(command: command_line.Command, stopwatch: Stopwatch) -> page.Run:
     return run
 
 
-def complain(problem: object, code: int) -> int:
+def asks_for_json(argv: Sequence[str]) -> bool:
+    """Also of a command line that cannot be read."""
+    return any(part in ("--json", "--json=true", "--json=True") for part in argv)
+
+
+def complain(problem: object, code: int, as_json: bool) -> int:
     """Say it in one line or few, whatever of a file's content the message quotes."""
     text = str(problem)
     if len(text.splitlines()) > MOST_LINES:
@@ -83,6 +89,8 @@ def complain(problem: object, code: int) -> int:
         half = MOST_CHARACTERS // 2
         text = f"{text[:half]} ... {text[-half:]}"
     print(f"error: {text}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": text, "exit_code": code}))
     return code
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beta_jax.checks import require_whole
 from beta_jax.traits import Trait
 
 Array = Any
@@ -113,14 +114,19 @@ class Dispatch(enum.StrEnum):
     """The fewest unfinished requests, then the smaller last-stage clock (the real system's)."""
 
 
-@functools.cache  # equal rules are one rule: lanes share blocks, and programs
 def power_of_two(seed: int, /) -> DispatchRule:
     """`Dispatch.POWER_OF_TWO` with draws of its own for every seed, an integer.
 
     Draw 0 or 1 of a request is a hash of the seed and of its index in the workload: so the rule is
     not `Trait.LOCAL`, as how many requests others send decides what is drawn. Both draws may give
-    the same group. The name stands for seed 0.
+    the same group. The name stands for seed 0. Raises ValueError for no integer of 64 bits.
     """
+    require_whole("seed", seed, -(2**63), 2**64 - 1)
+    return _power_of_two(int(seed))
+
+
+@functools.cache  # equal rules are one rule: lanes share blocks, and programs
+def _power_of_two(seed: int) -> DispatchRule:
 
     def order(groups: Groups) -> Array:
         undrawn = True

@@ -15,12 +15,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.checks import (
+    floats,
+    require_numbers,
+    require_text,
+    require_whole,
+    set_numbers,
+    whole_numbers,
+)
 from beta_jax.dispatch import DispatchRule, find_rule
 from beta_jax.traits import Trait
 
 TICKS_PER_SECOND = 10**9
 NO_DEADLINE = np.int64(2**62)
 """Deadline, in ticks, of a model whose SLO is infinite: later than any time, safe to compare."""
+MOST_SECONDS = 2**62 / TICKS_PER_SECOND
+"""Of any time: those beyond have no ticks."""
 UNREGISTERED = -1
 """Model index of a request whose model is not served: rejected, and counted nowhere."""
 ONE_WORK = 2**16
@@ -74,6 +84,7 @@ class Model:
         where = f"model {self.name}"
         if not (isinstance(self.name, str) and isinstance(self.type, str)):
             raise ValueError(f"{where}: name and type must be text, got type {self.type!r}")
+        set_numbers(self, "slo_s", "rate_rps", "cv")
         if not self.slo_s > 0:
             raise ValueError(f"{where}: SLO must be > 0 seconds, got {self.slo_s}")
         if not (0 <= self.rate_rps < math.inf or math.isnan(self.rate_rps)):
@@ -109,6 +120,7 @@ class Pool:
                     f"a cluster needs devices: {name} must be a whole number from 1 to "
                     f"{MAX_DEVICES}, got {value!r}"
                 )
+        set_numbers(self, "memory_bytes", "price_per_hour")
         if not 0 < self.memory_bytes < math.inf:
             raise ValueError(
                 f"a cluster needs memory: memory_bytes must be > 0 and finite, "
@@ -119,6 +131,8 @@ class Pool:
                 f"pool {self.name}: price_per_hour must be >= 0 and finite, "
                 f"got {self.price_per_hour}"
             )
+        if self.load_bandwidth_bytes_per_s is not None:
+            set_numbers(self, "load_bandwidth_bytes_per_s")
         bandwidth = self.load_bandwidth_bytes_per_s
         if bandwidth is not None and not bandwidth >= 0:
             raise ValueError(
@@ -220,6 +234,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         rule = find_rule(self.dispatch)
+        require_text(batching=self.batching)
+        require_whole("max_batch", self.max_batch, 1, BATCH_SIZES[-1])
         if self.batching not in ("off", *BATCHING):
             raise ValueError(f"batching is off, {' or '.join(BATCHING)}, got {self.batching!r}")
         if self.max_batch not in BATCH_SIZES:
@@ -229,6 +245,7 @@ class Rules:
         if self.batches and not rule.by_clock:
             raise ValueError(f"batching goes with dispatch earliest_free, not with {rule}")
         for name in ("stage_overhead", "request_overhead_s"):
+            set_numbers(self, name)
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be >= 0 and finite, got {value}")
@@ -276,8 +293,8 @@ class Workload:
     work: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrival", np.ascontiguousarray(self.arrival, np.int64))
-        object.__setattr__(self, "model", np.ascontiguousarray(self.model, np.int32))
+        for name, dtype in (("arrival", np.int64), ("model", np.int32)):
+            object.__setattr__(self, name, whole_numbers(name, getattr(self, name), dtype))
         if self.arrival.ndim != 1 or self.arrival.shape != self.model.shape:
             raise ValueError(
                 f"arrival {self.arrival.shape} and model {self.model.shape} must be equal vectors"
@@ -285,8 +302,8 @@ class Workload:
         if (np.diff(self.arrival) < 0).any():
             raise ValueError("arrivals must not decrease")
         if self.work is not None:
-            work = np.asarray(self.work)
-            if work.shape != self.arrival.shape or work.dtype.kind not in "iu":
+            work = whole_numbers("work", self.work, np.int64)
+            if work.shape != self.arrival.shape:
                 raise ValueError(
                     f"work must be {len(self)} whole numbers, {ONE_WORK} for 1; see from_seconds"
                 )
@@ -306,7 +323,7 @@ class Workload:
         see `work_to_fixed`.
         """
         fixed = None if work is None else work_to_fixed(work)
-        return cls(arrivals_to_ticks(arrival_s), np.asarray(model, np.int32), fixed)
+        return cls(arrivals_to_ticks(arrival_s), model, fixed)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -353,8 +370,11 @@ class Workload:
         """The half-open range of requests left when the warm-up is trimmed.
 
         Of N requests spanning T seconds the first and last `int(warmup_s / T * N)` are left out.
-        Raises ValueError if nothing would be left.
+        Raises ValueError if nothing would be left, and for a warm-up that is negative.
         """
+        require_numbers(warmup_s=warmup_s)
+        if not 0 <= warmup_s < math.inf:
+            raise ValueError(f"warmup_s must be >= 0 seconds and finite, got {warmup_s}")
         n = len(self)
         if warmup_s == 0 or n == 0:
             return 0, n
@@ -374,7 +394,7 @@ def work_to_fixed(work: ArrayLike) -> NDArray[np.int32]:
     Rounded to the nearest 1 / `ONE_WORK`, and to no less than that. Raises ValueError for work that
     is not > 0 and below 32768.
     """
-    ratio = np.asarray(work, np.float64)
+    ratio = floats("work", work)
     outside = ~((ratio > 0) & (ratio < WORK_LIMIT))
     if outside.any():
         bad = ratio[outside].flat[0]
@@ -387,11 +407,15 @@ def arrivals_to_ticks(arrival_s: ArrayLike) -> NDArray[np.int64]:
 
     `tick_i = max(round(t_i * 1e9), tick_(i-1) + 1)` unless `t_i == t_(i-1)`: plain rounding would
     create ties in bursty traffic, and ties change dispatch.
-    Raises ValueError for times that are not finite or that decrease.
+    Raises ValueError for times that are not finite, that decrease, or of more than 146 years.
     """
-    seconds = np.asarray(arrival_s, np.float64)
+    seconds = floats("arrival times", arrival_s)
+    if seconds.ndim != 1:
+        raise ValueError(f"arrival times must be a vector, got {seconds.ndim} dimensions")
     if not np.isfinite(seconds).all():
         raise ValueError("arrival times must be finite")
+    if len(seconds) and np.abs(seconds).max() >= MOST_SECONDS:
+        raise ValueError(f"arrival times must be within {MOST_SECONDS:.3g} s, 146 years")
     step = np.diff(seconds, prepend=seconds[:1])
     if (step < 0).any():
         raise ValueError(f"arrival times must not decrease (request {int(np.argmax(step < 0))})")

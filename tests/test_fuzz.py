@@ -7,7 +7,7 @@ import ast
 import pytest
 from hypothesis import strategies as st
 
-from fuzz import commands, files
+from fuzz import calls, commands, files
 from fuzz.hunt import Target, hunt
 
 
@@ -31,3 +31,16 @@ def test_the_fuzzer_finds_the_smallest_input():
     found = hunt(Target(st.lists(st.integers(0, 99)), feed), start=0, num_inputs=1000)
     ((shown, trace),) = found.defects.values()
     assert sum(ast.literal_eval(shown)) == 101 and "KeyError" in trace
+
+
+@pytest.mark.parametrize("name", calls.CALLS)
+def test_calls_that_are_fed_are_good(name: str):
+    call = calls.CALLS[name]
+    assert {*call.numbers, *call.texts, *call.arrays} <= {*call.good}
+    call.call(**call.good)
+
+
+@pytest.mark.parametrize("name", calls.TARGETS)
+def test_odd_arguments_are_taken_or_refused_by_name(name: str):
+    found = hunt(calls.TARGETS[name], start=0, num_inputs=300)
+    assert not found.defects, "\n".join(text for _, text in found.defects.values())

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beta_jax.analysis.stage_times import services
+from beta_jax.checks import require_whole
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import Outcome, segments
 from beta_jax.types import TICKS_PER_SECOND
+
+MOST_BINS = 10**6
 
 
 def latency_summary(outcome: Outcome, of: np.ndarray | slice = slice(None)) -> dict[str, float]:
@@ -22,6 +25,12 @@ def latency_summary(outcome: Outcome, of: np.ndarray | slice = slice(None)) -> d
     Returns num_requests, num_good, slo_attainment, and over good requests latency_{mean,std,p50,
     p90,p99}_s (percentiles by linear interpolation); NaN where there are none.
     """
+    if not isinstance(of, slice):
+        mask = getattr(of, "dtype", None) == np.bool_ and of.shape == (len(outcome.workload),)
+        if not mask:
+            raise ValueError(
+                f"of must be a slice, or a bool for each of {len(outcome.workload)} requests"
+            )
     selected = np.zeros(len(outcome.workload), np.bool_)
     selected[of] = True
     selected[: outcome.counted[0]] = selected[outcome.counted[1] :] = False
@@ -57,11 +66,13 @@ def utilisation(
     A stage keeps all its operator-parallel devices busy while it works. In a schedule a group is
     known by its position, NaN while there is none; because a change restarts the clocks (see
     `Schedule`), work of before may overlap with new work, and a bin may exceed 1.
-    Raises what `services` raises, and ValueError for no requests or less than one bin.
+    Raises what `services` raises, and ValueError for no requests, less than one bin or more than a
+    million.
     """
     arrival = outcome.workload.arrival
-    if num_bins < 1 or not len(arrival):
-        raise ValueError(f"nothing to measure: {len(arrival)} requests, {num_bins} bins")
+    require_whole("num_bins", num_bins, 1, MOST_BINS)
+    if not len(arrival):
+        raise ValueError("nothing to measure: there are no requests")
     first, last = int(arrival[0]), max(int(outcome.finish.max()), int(arrival[0]) + num_bins)
     edges = np.array([first + (last - first) * i // num_bins for i in range(num_bins + 1)])
     parts = list(segments(placement, outcome.workload))

@@ -20,6 +20,7 @@ import numpy as np
 
 from beta_jax.analysis.misses import IN_TIME, MissReason, miss_reasons
 from beta_jax.analysis.stage_times import services
+from beta_jax.checks import require_numbers
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import Outcome, segments
@@ -45,10 +46,15 @@ def write_timeline(
 
     Times are microseconds on the workload's clock, to the nanosecond. In a schedule every placement
     has processes of its own. A hundred thousand requests of four stages make a file of about 60 MB.
-    Written whole or not at all. Raises what `services` raises.
+    Written whole or not at all. Raises what `services` raises, and
+    ValueError for times that are none.
     """
     arrival_s = outcome.workload.arrival_s
-    shown = (arrived_s[0] <= arrival_s) & (arrival_s < arrived_s[1])
+    start_s, end_s = arrived_s
+    require_numbers(start_s=start_s, end_s=end_s)
+    if math.isnan(start_s) or math.isnan(end_s):
+        raise ValueError(f"arrived_s must be from start_s to end_s, got {start_s} to {end_s}")
+    shown = (start_s <= arrival_s) & (arrival_s < end_s)
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     lines = map(json.dumps, _events(problem, placement, outcome, shown))

@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
+from beta_jax.checks import require_whole, set_numbers
 from beta_jax.placement.devices import Devices, node_devices
 from beta_jax.placement.placement import PlacementError
-from beta_jax.types import Cluster
+from beta_jax.types import MOST_SECONDS, Cluster
 
 T = TypeVar("T")
 
@@ -33,9 +34,14 @@ class Failure:
     def __post_init__(self) -> None:
         if sum(which is not None for which in (self.group, self.device, self.node)) != 1:
             raise ValueError("a failure is one of a group, a device or a node")
-        if not 0 <= self.start_s < self.end_s or math.isinf(self.start_s):
+        set_numbers(self, "start_s", "end_s")
+        for name in ("group", "device", "node"):
+            if (number := getattr(self, name)) is not None:
+                require_whole(name, number, -(2**63))
+        end_is_known = self.end_s < MOST_SECONDS or math.isinf(self.end_s)
+        if not 0 <= self.start_s < min(self.end_s, MOST_SECONDS) or not end_is_known:
             raise ValueError(
-                f"a failure lasts from a time >= 0 s to a later one, got {self.start_s} to "
+                f"a failure lasts from start_s >= 0 to a later end_s, got {self.start_s} to "
                 f"{self.end_s}"
             )
 

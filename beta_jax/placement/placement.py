@@ -6,8 +6,11 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
+
+from beta_jax.checks import floats, require_whole
 from beta_jax.placement.problem import Problem
-from beta_jax.types import Model, ParallelConfig
+from beta_jax.types import MAX_DEVICES, Model, ParallelConfig
 
 
 class PlacementError(ValueError):
@@ -28,8 +31,14 @@ class Group:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", ParallelConfig(*self.config))
-        object.__setattr__(self, "models", tuple(sorted(self.models)))
-        object.__setattr__(self, "devices", tuple(self.devices))
+        try:
+            object.__setattr__(self, "models", tuple(sorted(self.models)))
+            object.__setattr__(self, "devices", tuple(self.devices))
+        except (TypeError, ValueError):
+            raise PlacementError(
+                f"models and devices of a group must be whole numbers, got {self.models!r} and "
+                f"{self.devices!r}"
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +75,8 @@ class Placement:
         """
         pools, profile = problem.cluster.pools, problem.profile
         used_devices = [0] * len(pools)
-        for group in self.groups:
+        for index, group in enumerate(self.groups):
+            _require_whole(index, group)
             if not 0 <= group.config.pool < len(pools):
                 raise PlacementError(
                     f"{self} has groups in pool {group.config.pool} of {len(pools)}"
@@ -137,6 +147,10 @@ class Schedule:
     placements: tuple[Placement, ...]
 
     def __post_init__(self) -> None:
+        starts = floats("start_s", self.start_s)
+        if starts.ndim != 1 or not np.isfinite(starts).all():
+            raise PlacementError(f"start_s must be finite seconds, got {self.start_s}")
+        object.__setattr__(self, "start_s", tuple(starts.tolist()))
         if not self.placements or len(self.start_s) != len(self.placements):
             raise PlacementError("a schedule needs one start time for each of its placements")
         if not all(a < b for a, b in itertools.pairwise(self.start_s)):
@@ -150,6 +164,18 @@ class Schedule:
     def __str__(self) -> str:
         distinct = sorted({str(placement) for placement in self.placements})
         return f"{len(self.placements)} segments of {', '.join(distinct)}"
+
+
+def _require_whole(index: int, group: Group) -> None:
+    try:
+        for name, number in zip(("op", "pp"), group.config, strict=False):
+            require_whole(name, number, 1, MAX_DEVICES)
+        require_whole("pool", group.config.pool, -(2**63))
+        for name in ("models", "devices"):
+            for number in getattr(group, name):
+                require_whole(name, number, -(2**63))
+    except ValueError as error:
+        raise PlacementError(f"group {index}: {error}") from None
 
 
 def weight_on_device(problem: Problem, model: Model, config: ParallelConfig) -> int:

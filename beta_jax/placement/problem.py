@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from beta_jax.checks import require_numbers
 from beta_jax.profiles.profile import Profile, ProfileError
 from beta_jax.types import PUBLISHED_RULES, Cluster, Model, Rules
 from beta_jax.workloads.synthesis import split_rate
@@ -75,6 +76,7 @@ def make_models(
     section 6.1), of several profiles, by pool and in the order of these, in the first that has it;
     `total_rate_rps` is shared out by `split` (see `workload.split_rate`).
     """
+    require_numbers(slo_scale=slo_scale)
     if not slo_scale > 0:
         raise ValueError(f"SLO scale must be > 0, got {slo_scale}")
     if not isinstance(profile, Profile):

@@ -4,7 +4,14 @@
 compares what policies find for one cluster.
 """
 
-from beta_jax.planning.choice import IMPROVES, TODAY, Choice, choose, history_rows, left_to_gain
+from beta_jax.planning.choice import (
+    IMPROVES,
+    TODAY,
+    Choice,
+    certificate_rows,
+    choose,
+    history_rows,
+)
 from beta_jax.planning.questions import QUESTIONS, Answer, PlanError, plan
 from beta_jax.planning.traffic import Fitted, Generated, Log, TrafficSource
 from beta_jax.planning.trials import Setting, Trial
@@ -22,8 +29,8 @@ __all__ = [
     "Setting",
     "TrafficSource",
     "Trial",
+    "certificate_rows",
     "choose",
     "history_rows",
-    "left_to_gain",
     "plan",
 ]

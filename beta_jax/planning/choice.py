@@ -50,11 +50,20 @@ class Choice:
         return mean | ({"train_worst": float(own.min())} if len(own) > 1 else {})
 
 
-def left_to_gain(choice: Choice, training: Sequence[Workload]) -> float:
-    """At most how much higher the mean SLO attainment of any static placement is than here."""
+def certificate_rows(choice: Choice, training: Sequence[Workload]) -> list[dict[str, Any]]:
+    """Of each placement its mean SLO attainment on the training workloads, what no static one
+    exceeds there, the tightest bound that a policy proved, and the gap between them."""
     known = [r.upper_bound for r in choice.results.values() if r.upper_bound is not None]
     bound = min(known) if known else training_bound(choice.problem, training)
-    return max(bound - choice.training(choice.chosen)["train_attainment"], 0.0)
+    rows = []
+    for name in choice.placements:
+        attained = choice.training(name)["train_attainment"]
+        gap = max(bound - attained, 0.0)
+        rows.append(
+            {"placement": name, "train_attainment": attained, "upper_bound": bound}
+            | {"left_to_gain": gap, "chosen": name == choice.chosen}
+        )
+    return rows
 
 
 def choose(

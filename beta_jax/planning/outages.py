@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.checks import require_numbers
 from beta_jax.placement.devices import node_devices, number_devices
 from beta_jax.placement.placement import Placement
 from beta_jax.types import Cluster
@@ -35,6 +36,7 @@ def node_weights(cluster: Cluster, mtbf_h: float, mttr_h: float) -> NDArray[np.f
     mtbf_h, mttr_h: of a device, mean hours between failures and to repair. A node is down if one of
     its devices is. Raises ValueError unless both are > 0 and finite.
     """
+    require_numbers(mtbf_h=mtbf_h, mttr_h=mttr_h)
     if not (0 < mtbf_h < np.inf and 0 < mttr_h < np.inf):
         raise ValueError(f"mtbf_h and mttr_h must be > 0 and finite, got {mtbf_h} and {mttr_h}")
     available = mtbf_h / (mtbf_h + mttr_h)

@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from beta_jax.analysis.metrics import utilisation
 from beta_jax.analysis.misses import MissReason, miss_reasons
+from beta_jax.checks import require_numbers, require_whole, whole_numbers
 from beta_jax.placement.devices import node_devices
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
@@ -202,17 +203,23 @@ def plan(
     Raises PlanError where no cluster of any size could do it, and says why; ValueError for a
     target that is not inside (0, 1), a pool without price, and what the source does not allow.
     """
-    if question not in QUESTIONS:
+    if not (isinstance(question, str) and question in QUESTIONS):
         raise ValueError(f"questions are {', '.join(QUESTIONS)}, got {question!r}")
+    if not (isinstance(of, str) and of in get_args(Of)):
+        raise ValueError(f"of is {' or '.join(get_args(Of))}, got {of!r}")
+    require_numbers(target=target)
+    require_whole("seeds", seeds, 2, MOST_SEEDS)
     if target == 1:
         raise ValueError("a target of 100 % can never be confirmed by sampling: ask for 99.9 %")
     if not 0 < target < 1:
         raise ValueError(f"a target is a share inside (0, 1), got {target:g}")
-    if seeds < 2:
-        raise ValueError(f"an interval needs 2 seeds at least, got {seeds}")
     if (mtbf_h is None) != (mttr_h is None):
         raise ValueError("mtbf_h and mttr_h go together: how often devices fail, and for how long")
     pools = problem.cluster.pools
+    each = whole_numbers("steps", [1] * len(pools) if steps is None else steps, np.int64)
+    if each.shape != (len(pools),) or (each < 1).any():
+        raise ValueError(f"steps must be {len(pools)} numbers >= 1, one for each pool")
+    steps = each.tolist()
     if mtbf_h is not None and mttr_h is not None:
         node_weights(problem.cluster, mtbf_h, mttr_h)
     if question == "devices" and len(pools) > 1:
@@ -224,7 +231,7 @@ def plan(
     workload = trials.workloads(full)[1][0]
     _require_possible(problem, workload, target, of, question)
     if question == "devices":
-        lines = _device_lines(problem, workload, target, of, steps or [1] * len(pools))
+        lines = _device_lines(problem, workload, target, of, steps)
     else:
         lines = [_factor_line(question, full)]
 
@@ -237,7 +244,7 @@ def plan(
     best = min(met, key=_price, default=None) if len(lines) > 1 else next(iter(met), None)
     missed = easier = None
     if len(lines) > 1:
-        best, missed = _descend(best, steps or [1] * len(pools), target, attempt)
+        best, missed = _descend(best, steps, target, attempt)
     elif best is not None:
         (line,) = lines
         missed = line.trials.get(line.missing(target))

@@ -15,12 +15,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import require_numbers, require_whole, set_numbers
 from beta_jax.traces.replay import Traffic as Fits
 from beta_jax.types import TICKS_PER_SECOND, Model, Workload
 from beta_jax.workloads.processes import MakeProcess
 from beta_jax.workloads.synthesis import synthesize_many
 
 BLOCK_S = 60.0
+SHORTEST_BLOCK_S = 1e-3
+MOST_REQUESTS = 2**28
+"""In a workload drawn from a log."""
 
 
 class TrafficSource(Protocol):
@@ -54,6 +58,7 @@ class Generated:
     def sample(
         self, models: Sequence[Model], seeds: Sequence[int], *, rate: float = 1.0, cv: float = 1.0
     ) -> list[Workload]:
+        require_numbers(rate=rate, cv=cv)
         scaled = [dataclasses.replace(m, rate_rps=m.rate_rps * rate, cv=m.cv * cv) for m in models]
         return synthesize_many(
             scaled, seeds=seeds, duration_s=self.duration_s, process=self.process
@@ -93,8 +98,11 @@ class Log:
     def __post_init__(self) -> None:
         if not len(self.workload):
             raise ValueError("the log is empty: there is no request to plan for")
-        if not 0 < self.block_s < math.inf:
-            raise ValueError(f"block_s must be > 0 seconds and finite, got {self.block_s:g}")
+        set_numbers(self, "block_s")
+        if not SHORTEST_BLOCK_S <= self.block_s < math.inf:
+            raise ValueError(
+                f"block_s must be >= {SHORTEST_BLOCK_S:g} seconds and finite, got {self.block_s:g}"
+            )
         if self._num_blocks < 2:
             span_s = float(np.ptp(self.workload.arrival)) / TICKS_PER_SECOND
             raise ValueError(
@@ -118,8 +126,17 @@ class Log:
     def sample(
         self, models: Sequence[Model], seeds: Sequence[int], *, rate: float = 1.0, cv: float = 1.0
     ) -> list[Workload]:
+        require_numbers(rate=rate, cv=cv)
+        rate = float(rate)
+        if not 0 <= rate * len(self.workload) <= MOST_REQUESTS:
+            raise ValueError(
+                f"a rate of {rate:.3g} times that of the log is not from 0 to "
+                f"{MOST_REQUESTS / len(self.workload):.3g}, {MOST_REQUESTS} requests"
+            )
         if cv != 1:
             raise ValueError("a log has no CV to scale: plan for processes fitted to it")
+        for seed in seeds:
+            require_whole("seed", seed)
         return [self._draw(seed, rate) for seed in seeds]
 
     def _draw(self, seed: int, rate: float) -> Workload:

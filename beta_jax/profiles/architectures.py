@@ -12,6 +12,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+from beta_jax.checks import require_whole
+
+MOST_LAYERS, MOST_SIZE = 2**16, 2**31 - 1
 Part = Literal["embedding", "dense", "experts", "output"]
 """What a layer is made of: the input embedding, a block of either kind, the output embedding."""
 
@@ -52,9 +55,12 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if name not in ("block", "qkv_bias", "experts") and value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        if self.block not in ("bert", "llama"):
+            if value is None and name in ("kv_heads", "feed_forward"):
+                continue
+            if name not in ("block", "qkv_bias"):
+                most = MOST_LAYERS if name == "layers" else MOST_SIZE
+                require_whole(name, value, int(name != "experts"), most)
+        if not (isinstance(self.block, str) and self.block in ("bert", "llama")):
             raise ValueError(f"block must be bert or llama, got {self.block!r}")
         if self.hidden % (2 * self.heads):
             raise ValueError(

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.checks import floats
 from beta_jax.profiles import importers
 from beta_jax.profiles.profile import Profile, ProfileError
 
@@ -47,13 +48,16 @@ class PrefillTable:
         the last two, and below the shortest it is in proportion, which flatters very short prompts:
         these have to read all weights, too. It is that on the fewest devices that the table has:
         with many operator-parallel ones, more of a short prompt is communication.
-        Raises ProfileError for a type that the table does not have.
+        Raises ProfileError for a type that the table does not have, ValueError for tokens that are
+        negative or not finite.
         """
         if type not in self._latency_s:
             known = ", ".join(self._latency_s)
             raise ProfileError(f"model type {type!r} is not in the table; it has {known}")
         length, latency_s = self._latency_s[type]
-        asked = np.asarray(prompt_tokens, np.float64)
+        asked = floats("prompt_tokens", prompt_tokens)
+        if not (np.isfinite(asked) & (asked >= 0)).all():
+            raise ValueError("prompt_tokens must be >= 0 and finite")
         longest, slope = length[-1], latency_s[-1] / length[-1]
         if len(length) > 1:
             slope = (latency_s[-1] - latency_s[-2]) / (length[-1] - length[-2])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import require_numbers
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.search.result import published_score
@@ -32,6 +33,7 @@ class Objective:
     fairness: float = 0.0
 
     def __post_init__(self) -> None:
+        require_numbers(worst_share=self.worst_share, fairness=self.fairness)
         if not 0 < self.worst_share <= 1:
             raise ValueError(f"worst_share must be in (0, 1], got {self.worst_share}")
         if not 0 <= self.fairness <= 1:

@@ -85,7 +85,7 @@ def simulate(problems, placements, workloads, *, warmup_s=0.0, failures=(), outp
     not there, SimulationError for what the
     engine cannot represent, ValueError if the warm-up cut leaves nothing or lengths differ.
     """
-    if outputs not in ("tally", "requests"):
+    if not (isinstance(outputs, str) and outputs in ("tally", "requests")):
         raise ValueError(f"outputs must be 'tally' or 'requests', got {outputs!r}")
     keep_requests = outputs == "requests"
     simulations = make_simulations(problems, placements, workloads, warmup_s, failures)

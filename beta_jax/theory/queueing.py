@@ -38,6 +38,7 @@ from jax import lax
 from jax.scipy.special import gammainc
 from jax.typing import ArrayLike
 
+from beta_jax.checks import floats, require_whole
 from beta_jax.types import TICKS_PER_SECOND
 
 Array = jax.Array
@@ -46,6 +47,8 @@ Check = tuple[Array, str, Array]
 
 MAX_SERVICE_TIMES = 1024
 """How far waits of M/D/1 are known, in service times."""
+MAX_SERVERS = 2**16
+"""Of one queue."""
 MAX_LOAD = 500.0
 """Highest offered load of a queue with deadlines: exp(load) has to be a float64."""
 HUGE = 1e300
@@ -68,7 +71,7 @@ def mg1_wait_s(rate_rps: ArrayLike, service_s: ArrayLike, service_cv: ArrayLike)
 
     service_cv: coefficient of variation of the service times, standard deviation over mean.
     """
-    rate, service, cv = _floats(rate_rps, service_s, service_cv)
+    rate, service, cv = _floats(rate_rps=rate_rps, service_s=service_s, service_cv=service_cv)
     busy = rate * service
     wait = rate * service**2 * (1 + cv**2) / (2 * (1 - busy))
     return _valid(wait, *_queue_checks(rate, service, busy), _not_negative("service CV", cv))
@@ -82,7 +85,9 @@ def kingman_bound_s(
     `rate (Var[gap] + Var[service]) / (2 (1 - utilisation))`, from the coefficients of variation of
     the independent gaps between arrivals and service times.
     """
-    rate, service, gaps, services = _floats(rate_rps, service_s, arrival_cv, service_cv)
+    rate, service, gaps, services = _floats(
+        rate_rps=rate_rps, service_s=service_s, arrival_cv=arrival_cv, service_cv=service_cv
+    )
     busy = rate * service
     bound = rate * ((gaps / rate) ** 2 + (services * service) ** 2) / (2 * (1 - busy))
     return _valid(
@@ -99,7 +104,7 @@ def erlang_b(num_servers: int, load: ArrayLike) -> Array:
     load: offered load `rate_rps * service_s`, in servers; it may exceed their number. Holds for any
     service times of that mean.
     """
-    (load,) = _floats(load)
+    (load,) = _floats(load=load)
     return _valid(_blocked(_servers(num_servers), load), _positive("load", load))
 
 
@@ -113,7 +118,7 @@ def _blocked(num_servers: int, load: Array) -> Array:
 
 def erlang_c(num_servers: int, load: ArrayLike) -> Array:
     """Probability that an arrival has to wait in M/M/c (Erlang 1917); load: see `erlang_b`."""
-    (load,) = _floats(load)
+    (load,) = _floats(load=load)
     busy = load / _servers(num_servers)
     blocked = _blocked(num_servers, load)
     waits = blocked / (1 - busy * (1 - blocked))
@@ -122,7 +127,7 @@ def erlang_c(num_servers: int, load: ArrayLike) -> Array:
 
 def mmc_wait_s(num_servers: int, rate_rps: ArrayLike, service_s: ArrayLike) -> Array:
     """Mean wait of M/M/c: exponential service times, `num_servers` servers, one queue."""
-    rate, service = _floats(rate_rps, service_s)
+    rate, service = _floats(rate_rps=rate_rps, service_s=service_s)
     busy = rate * service / _servers(num_servers)
     checks = _queue_checks(rate, service, busy)
     blocked = _blocked(num_servers, rate * service)
@@ -137,7 +142,7 @@ def mdc_wait_s(num_servers: int, rate_rps: ArrayLike, service_s: ArrayLike) -> A
     Poisson number arrives. Where its mean is small, Spitzer's series of positive terms gives it to
     full relative precision; where that converges slowly, the zeros of its generating function do.
     """
-    rate, service = _floats(rate_rps, service_s)
+    rate, service = _floats(rate_rps=rate_rps, service_s=service_s)
     load = rate * service
     checks = _queue_checks(rate, service, load / _servers(num_servers))
     return _valid(_crommelin_queue(num_servers, load) / rate, *checks)
@@ -175,7 +180,7 @@ def md1_pairs_latency_s(rate_rps: ArrayLike, service_s: ArrayLike) -> Array:
     probability `(2 - load) w / (1 + w)`, where -w is the zero of z^2 = exp(load (z - 1)) between -1
     and 0. Then an idle time precedes the service, in which nothing waits; the rest is Little's law.
     """
-    rate, service = _floats(rate_rps, service_s)
+    rate, service = _floats(rate_rps=rate_rps, service_s=service_s)
     load = rate * service
     checks = _queue_checks(rate, service, load / 2)
 
@@ -194,7 +199,7 @@ def md1_wait_cdf(wait_s: ArrayLike, rate_rps: ArrayLike, service_s: ArrayLike) -
 
     At most `MAX_SERVICE_TIMES` times `service_s`, else ValueError (or NaN).
     """
-    wait, rate, service = _floats(wait_s, rate_rps, service_s)
+    wait, rate, service = _floats(wait_s=wait_s, rate_rps=rate_rps, service_s=service_s)
     load, x = rate * service, wait / service
     return _valid(
         jnp.minimum((1 - load) * _growth(load, x), 1.0),
@@ -209,7 +214,9 @@ def md1_wait_quantile_s(probability: ArrayLike, rate_rps: ArrayLike, service_s: 
 
     ValueError (or NaN) where it is more than `MAX_SERVICE_TIMES` times `service_s`.
     """
-    probability, rate, service = _floats(probability, rate_rps, service_s)
+    probability, rate, service = _floats(
+        probability=probability, rate_rps=rate_rps, service_s=service_s
+    )
     load = rate * service
     checks = [
         *_queue_checks(rate, service, load),
@@ -239,7 +246,10 @@ def deadline_attainment(
     load `rate_rps * bottleneck_s` above `MAX_LOAD`.
     """
     rate, slo, latency, bottleneck = _floats(
-        rate_rps, slo_s, latency_s, latency_s if bottleneck_s is None else bottleneck_s
+        rate_rps=rate_rps,
+        slo_s=slo_s,
+        latency_s=latency_s,
+        bottleneck_s=latency_s if bottleneck_s is None else bottleneck_s,
     )
     slack = slo - latency
     slack = jnp.where(jnp.abs(slack) * TICKS_PER_SECOND < 0.5, 0.0, slack)
@@ -263,7 +273,9 @@ def pipeline_latency_s(
     `latency_s` plus the wait of M/D/1 with service `bottleneck_s`; none: one stage.
     """
     rate, latency, bottleneck = _floats(
-        rate_rps, latency_s, latency_s if bottleneck_s is None else bottleneck_s
+        rate_rps=rate_rps,
+        latency_s=latency_s,
+        bottleneck_s=latency_s if bottleneck_s is None else bottleneck_s,
     )
     busy = rate * bottleneck
     wait = bottleneck * busy / (2 * (1 - busy))
@@ -279,7 +291,7 @@ def simple_latency_s(rate_rps: ArrayLike, service_s: ArrayLike, share: ArrayLike
 
     rate_rps: of both together, of which `share` goes to the first, inside (0, 1).
     """
-    rate, service, share = _floats(rate_rps, service_s, share)
+    rate, service, share = _floats(rate_rps=rate_rps, service_s=service_s, share=share)
     inside = (share > 0) & (share < 1), "the share must be inside (0, 1)", share
     rate = _valid(rate, _positive("rate", rate), inside)
     first = pipeline_latency_s(share * rate, service)
@@ -294,7 +306,7 @@ def break_even_alpha(load: ArrayLike) -> Array:
     pipeline take `alpha service_s / 2`; the result is the alpha at which `pipeline_latency_s` is
     `simple_latency_s` (Beta, OSDI 2023, section 3.4, figure 10): the lesser root of a quadratic.
     """
-    (load,) = _floats(load)
+    (load,) = _floats(load=load)
     simple = 1 + load / (4 - 2 * load)
     half = 4 + 2 * load * simple
     alpha = 8 * simple / (half + jnp.sqrt(half**2 - 24 * load * simple))
@@ -307,7 +319,7 @@ def break_even_beta(load: ArrayLike) -> Array:
     As `break_even_alpha`, but the stages take `service_s` together and the longer one
     `beta service_s / 2`.
     """
-    (load,) = _floats(load)
+    (load,) = _floats(load=load)
     return _valid(4 / (load + jnp.sqrt(load**2 + 4 * (2 - load))), _of_two_devices(load))
 
 
@@ -316,7 +328,9 @@ def burst_latency_s(
 ) -> Array:
     """Mean latency of `num_requests` that arrive at once at an idle group of one model type."""
     count, latency, bottleneck = _floats(
-        num_requests, latency_s, latency_s if bottleneck_s is None else bottleneck_s
+        num_requests=num_requests,
+        latency_s=latency_s,
+        bottleneck_s=latency_s if bottleneck_s is None else bottleneck_s,
     )
     return _valid(
         latency + (count - 1) / 2 * bottleneck,
@@ -387,13 +401,22 @@ def _growth_inverse(load: Array, value: Array) -> Array:
     return jnp.where(value <= 1, 0.0, jnp.where(above > MAX_SERVICE_TIMES, jnp.inf, x))
 
 
-def _floats(*values: ArrayLike) -> list[Array]:
-    return [jnp.asarray(value, jnp.float64) for value in values]
+def _floats(**values: ArrayLike) -> list[Array]:
+    """Each as float64. Raises ValueError for what is no number, or does not broadcast."""
+    found = [
+        jnp.asarray(v if isinstance(v, Array) else floats(name, v), jnp.float64)
+        for name, v in values.items()
+    ]
+    try:
+        np.broadcast_shapes(*(value.shape for value in found))
+    except ValueError:
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in zip(values, found, strict=True))
+        raise ValueError(f"shapes do not broadcast: {shapes}") from None
+    return found
 
 
 def _servers(number: int) -> int:
-    if int(number) != number or number < 1:
-        raise ValueError(f"the number of servers must be an integer >= 1, got {number}")
+    require_whole("num_servers", number, 1, MAX_SERVERS)
     return int(number)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import require_numbers, require_text, require_whole
 from beta_jax.traces.fit import gamma_shapes
 from beta_jax.traces.trace import (
     HOUR_S,
@@ -28,6 +29,8 @@ from beta_jax.workloads.processes import CV_RANGE, Gamma, Poisson, Process
 from beta_jax.workloads.sampling import sample_arrivals
 from beta_jax.workloads.synthesis import merge
 
+MOST_REPLICAS, MOST_WINDOWS = 10**6, 2**26
+"""Of an arrival; of all models of a replay together."""
 GAP_S = 1e-6
 """Added to every gap, so that simultaneous arrivals have a likelihood."""
 BIASED = 5.0
@@ -57,6 +60,7 @@ class Traffic:
 
     def scaled(self, *, rate: float = 1.0, cv: float = 1.0) -> Traffic:
         """All rates times `rate`, all CVs times `cv`. Raises TraceError for a CV of Poisson."""
+        _require(require_numbers, rate=rate, cv=cv)
         if not (0 <= rate < np.inf and 0 < cv < np.inf):
             raise TraceError(f"scales must be finite and not negative, got rate {rate}, CV {cv}")
         if self.poisson and cv != 1:
@@ -70,6 +74,7 @@ class Traffic:
         rng: "jax" (window w of model m is stream `m * windows + w`, whatever happens in others) or
         "legacy" as published: the n-th window that is sampled, models outer, has seed `seed + n`.
         """
+        require_text(rng=rng)
         model, window = np.nonzero(self.rate_rps)
         rates, cvs = self.rate_rps[model, window], self.cv[model, window]
         processes: list[Process] = (
@@ -121,6 +126,8 @@ def replay(
     [request]; see `PrefillTable.work`.
     Raises TraceError for slices, windows and scales that the trace or the process does not allow.
     """
+    _require(require_text, process=process, mapping=mapping)
+    _require(require_whole, name="num_models", value=num_models, least=1)
     if process != "vanilla":
         if work is not None:
             raise TraceError("prompts keep their length in a vanilla replay only")
@@ -140,8 +147,10 @@ def replay(
         raise TraceError(f"{trace.name}: a vanilla replay needs arrival times, this has none")
     if rate_scale != 1 or cv_scale != 1:
         raise TraceError("a vanilla replay has no rate or CV to scale: scale time, or use gamma")
-    if not (0 < time_scale < np.inf and replicas >= 1):
-        raise TraceError(f"bad time scale {time_scale} or number of replicas {replicas}")
+    _require(require_numbers, time_scale=time_scale)
+    _require(require_whole, name="replicas", value=replicas, least=1, most=MOST_REPLICAS)
+    if not 0 < time_scale < np.inf:
+        raise TraceError(f"time scale must be > 0 and finite, got {time_scale}")
     start_s, end_s = trace.bounds(start, end)
     arrival_s, function, tokens = trace.between(start_s, end_s)
     model = _map_functions(trace, function, num_models, mapping)[function]
@@ -153,6 +162,13 @@ def replay(
         raise TraceError(f"{trace.name}: work needs the lengths of prompts, this has none")
     works = [np.repeat(work(m, tokens[model == m]), replicas) for m in range(num_models)]
     return merge(streams, works)
+
+
+def _require(check: Callable[..., None], **arguments: object) -> None:
+    try:
+        check(**arguments)
+    except ValueError as error:
+        raise TraceError(str(error)) from None
 
 
 def fit_traffic(
@@ -186,8 +202,14 @@ def fit_traffic(
     start_s, end_s = trace.bounds(start, end)
     if window_s is None:
         window_s = trace.window_s if isinstance(trace, RateTrace) else trace.default_window_s
+    _require(require_numbers, window_s=window_s)
+    window_s = float(window_s)
     if not 0 < window_s < np.inf:
         raise TraceError(f"windows must be > 0 seconds, got {window_s}")
+    if num_models * (end_s - start_s) / window_s > MOST_WINDOWS:
+        raise TraceError(
+            f"windows of {window_s:g} s are too short: more than {MOST_WINDOWS} of all models"
+        )
     entries = trace.entries(start_s, end_s, window_s)
     model_of = _map_functions(trace, entries.function, num_models, mapping)
     shape = num_models, int(-(-(end_s - start_s) // window_s))

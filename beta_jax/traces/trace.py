@@ -15,6 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import require_text
+
 DAY_S, HOUR_S, MINUTE_S = 86400.0, 3600.0, 60.0
 
 
@@ -216,6 +218,7 @@ Trace = CountTrace | ArrivalTrace | RateTrace
 
 def parse_time(text: str) -> float:
     """Seconds of "day.hour.minute"; hours up to 23, minutes up to 60. Raises TraceError."""
+    require_text(time=text)
     match = re.fullmatch(r"(\d{1,4})\.(\d{1,2})\.(\d{1,2})", text)
     day, hour, minute = map(int, match.groups()) if match else (0, 24, 0)
     if hour > 23 or minute > 60:

@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import set_numbers
+
 CV_RANGE = (1e-3, 1e3)
 
 Floats = NDArray[np.float64]
@@ -22,6 +24,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def _check_rate(process: Deterministic | Poisson | Gamma) -> None:
+    set_numbers(process, "rate_rps")
     rate = process.rate_rps
     require(0 <= rate < math.inf, f"arrival rate must be >= 0 requests/s and finite, got {rate}")
 
@@ -59,6 +62,7 @@ class Gamma:
 
     def __post_init__(self) -> None:
         _check_rate(self)
+        set_numbers(self, "cv")
         low, high = CV_RANGE
         require(
             low <= self.cv <= high,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -130,6 +131,9 @@ def write_requests(
 
 
 def _index(model_names: Sequence[str]) -> dict[str, int]:
+    texts = isinstance(model_names, Sequence) and not isinstance(model_names, str)
+    if not texts or not all(isinstance(name, str) for name in model_names):
+        raise WorkloadError(f"model names must be texts, got {reprlib.repr(model_names)}")
     index = {name.strip(): number for number, name in enumerate(model_names)}
     if len(index) < len(model_names):
         raise WorkloadError("model names must differ")

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import functools
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beta_jax.checks import floats, require_numbers
+from beta_jax.types import MOST_SECONDS
 from beta_jax.workloads.processes import (
     Deterministic,
     Floats,
@@ -35,6 +38,8 @@ CHUNK = 128
 """Blocks per call of the compiled program: one call takes 2 ms, several run in parallel."""
 STATE_BLOCKS = 2**31
 """First block of the draws that decide the states of a `UniformMMPP`, far behind those of gaps."""
+MOST_ARRIVALS = 2**28
+"""Of a stream, about: two gigabytes of times."""
 ACCEPTANCE = 0.95
 """Lowest acceptance rate of the gamma sampler, over all shapes."""
 
@@ -61,11 +66,22 @@ def sample_arrivals(
     Raises ValueError for a bad duration, start, seed, stream or rng, and for processes that
     "legacy" does not define: those other than gamma, poisson and deterministic.
     """
-    require(0 <= duration_s < math.inf, f"duration must be >= 0 seconds, got {duration_s}")
-    require(rng in ("jax", "legacy"), f"rng must be 'jax' or 'legacy', got {rng!r}")
+    require_numbers(duration_s=duration_s)
+    duration_s = float(duration_s)
+    require(
+        0 <= duration_s < MOST_SECONDS,
+        f"duration must be >= 0 seconds and < {MOST_SECONDS:.3g}, got {duration_s}",
+    )
+    require(
+        isinstance(rng, str) and rng in ("jax", "legacy"),
+        f"rng must be 'jax' or 'legacy', got {rng!r}",
+    )
     count = len(processes)
-    start = np.broadcast_to(np.asarray(start_s, np.float64), count)
-    require(bool(np.isfinite(start).all()), "start must be finite seconds")
+    start = floats("start_s", start_s)
+    require(start.shape in ((), (count,)), f"start_s must be one, or {count}: one per process")
+    start = np.broadcast_to(start, count)
+    finite = bool((np.abs(start) < MOST_SECONDS).all())
+    require(finite, f"start must be finite seconds, within {MOST_SECONDS:.3g}")
     seeds = _indices("seed", seed, count, 2**63)
     ids = _indices("stream", range(count) if streams is None else streams, count, 2**32)
     if rng == "jax":
@@ -81,17 +97,31 @@ def sample_arrivals(
 
 
 def _indices(name: str, values: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
-    numbers = np.asarray(values)
+    try:
+        numbers = np.asarray(values)
+    except ValueError:
+        numbers = np.asarray(np.nan)
     valid = numbers.size == 0 or (
         numbers.dtype.kind in "iu" and numbers.min() >= 0 and int(numbers.max()) < limit
     )
-    require(bool(valid), f"every {name} must be an integer in [0, {limit}), got {numbers}")
+    got = reprlib.repr(values)
+    require(bool(valid), f"every {name} must be an integer in [0, {limit}), got {got}")
+    require(numbers.shape in ((), (count,)), f"{name} must be one, or {count}: one per process")
     return np.broadcast_to(numbers.astype(np.int64), count)
+
+
+def _require_few(expected: float) -> None:
+    require(
+        expected <= MOST_ARRIVALS,
+        f"a stream has at most {MOST_ARRIVALS} arrivals, not about {expected:.3g}: "
+        "lower the rate or the duration",
+    )
 
 
 def _deterministic(process: Deterministic, duration_s: float) -> Floats:
     if process.rate_rps == 0:
         return np.empty(0)
+    _require_few(duration_s * process.rate_rps)
     return np.arange(math.ceil(duration_s * process.rate_rps) + 1) / process.rate_rps
 
 
@@ -112,6 +142,7 @@ def _sample_legacy(
             raise ValueError(f"rng='legacy' has no {process}, only gamma, poisson, deterministic")
     if rate == 0:
         return np.empty(0)
+    _require_few(rate * duration_s)
     random.seed(seed)
     size = max(int(rate * duration_s * 1.2), 1)
     last, blocks = start_s, []
@@ -177,7 +208,11 @@ def _sample(
 
 
 def _scaled_by(rate: float) -> Callable[[Floats], Floats]:
-    return lambda draws: draws / rate
+    def gaps(draws: Floats) -> Floats:
+        with np.errstate(over="ignore"):  # of a rate that is next to none
+            return draws / rate
+
+    return gaps
 
 
 def _checked(process: RenewalProcess) -> Callable[[Floats], Floats]:
@@ -243,6 +278,8 @@ def _stays_s(process: UniformMMPP, draws: Floats) -> Floats:
 
 def _follow(renewals: Sequence[_Renewal]) -> list[tuple[Floats, Floats]]:
     """Of renewals of one kind, the draws and the sums of their gaps, as far as `end` at least."""
+    for renewal in renewals:
+        _require_few(renewal.expected)
     draws = [np.empty(0) for _ in renewals]
     sums = [np.empty(0) for _ in renewals]
     done = [0] * len(renewals)

@@ -9,11 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import floats, require_numbers, require_whole, whole_numbers
 from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, Model, Workload
 from beta_jax.workloads.processes import PROCESSES, MakeProcess, Process
 from beta_jax.workloads.requests import WorkloadError
 from beta_jax.workloads.sampling import sample_arrivals
 
+MOST_MODELS = 2**24
+"""That a rate is split over."""
 TINY = 2.0**-54
 """In place of a random number of 0, at which work would be 0."""
 
@@ -30,13 +33,13 @@ def split_rate(
     Raises ValueError for a rate or a share that is negative or not finite, no models, an unknown
     name, and shares that are too few, too many or all 0.
     """
+    require_numbers(total_rate_rps=total_rate_rps)
+    require_whole("num_models", num_models, 1, MOST_MODELS)
     if not 0 <= total_rate_rps < np.inf:
         raise ValueError(f"total rate must be >= 0 requests/s and finite, got {total_rate_rps}")
-    if num_models < 1:
-        raise ValueError(f"a rate is shared by at least one model, got {num_models}")
     rank = np.arange(1, num_models + 1, dtype=np.float64)
     if not isinstance(how, str):
-        shares = np.asarray(how, np.float64)
+        shares = floats("shares", how)
         valid = shares.shape == (num_models,) and np.isfinite(shares).all()
         if not (valid and (shares >= 0).all() and shares.any()):
             raise ValueError(f"{num_models} shares >= 0, not all 0, are needed, got {how}")
@@ -68,6 +71,9 @@ def merge(
     Of equal arrivals the model with the lower index comes first, and each model keeps its order.
     works: of the requests of each stream, if they have their own; see `Workload.from_seconds`.
     """
+    streams = [floats("streams", stream) for stream in streams]
+    if any(stream.ndim != 1 for stream in streams):
+        raise ValueError("streams must be vectors of arrival times, one for each model")
     arrival_s = np.concatenate([np.empty(0), *streams])
     model = np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
     order = np.argsort(arrival_s, kind="stable")
@@ -120,12 +126,17 @@ def synthesize_many(
     """One independent workload per seed, as `synthesize` makes them, sampled all at once.
 
     Legacy seeds should be at least `len(models)` apart: model 1 of seed 0 is model 0 of seed 1.
+    Raises what `synthesize` does.
     """
+    require_numbers(start_s=start_s)
+    numbers = whole_numbers("seeds", seeds, np.int64)
+    if numbers.ndim != 1:
+        raise ValueError(f"seeds must be a list of whole numbers, got {seeds!r}")
     streams = sample_arrivals(
         [_process_of(model, process) for model in models] * len(seeds),
         duration_s=duration_s,
         start_s=start_s,
-        seed=np.repeat(np.asarray(seeds), len(models)),
+        seed=np.repeat(numbers, len(models)),
         streams=np.tile(np.arange(len(models)), len(seeds)),
         rng=rng,
     )
@@ -152,6 +163,8 @@ def _process_of(model: Model, process: str | MakeProcess) -> Process:
         if process not in PROCESSES:
             raise ValueError(f"process must be one of {', '.join(PROCESSES)}, got {process!r}")
         process = PROCESSES[process]
+    if not callable(process):
+        raise ValueError(f"process must be a name, or make a process of a rate, got {process!r}")
     try:
         return process(model.rate_rps, model.cv)
     except ValueError as error:

@@ -70,6 +70,8 @@ STAMPS = {"pdf": "CreationDate", "png": "Software", "svg": "Date"}
 COLUMNS_PER_ROW = 4
 CHARACTERS_PER_INCH = 19
 """Of the small print below a figure."""
+LEGEND_CHARACTERS_PER_INCH, LEGEND_KEY = 15, 7
+"""Of a legend; and how wide the mark beside a label is."""
 
 
 class Panel(NamedTuple):
@@ -283,6 +285,28 @@ def _notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
         only = len(who) < len({*labels.values()})
         notes.append(f"{', '.join(who)} {TRAINED_ON_TEST}" if only else TRAINED_ON_TEST)
     return notes
+
+
+def legend_above(figure: Figure) -> None:
+    """One legend for all axes, above them, in as many columns as there is room for."""
+    for legend in list(figure.legends):
+        legend.remove()
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    room = LEGEND_CHARACTERS_PER_INCH * figure.get_figwidth()
+    widest = max(map(len, handles), default=0) + LEGEND_KEY
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside upper center",
+        ncols=max(int(room // widest), 1),
+        frameon=False,
+        fontsize="small",
+        columnspacing=1.2,
+    )
 
 
 def add_note(figure: Figure, notes: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ FOLDED_FROM = 8
 """Columns from which on those that say the same in every row stand below the table."""
 TITLES = {
     "answers.csv": "The answers",
+    "certificates.csv": "What no placement exceeds on the training requests",
     "changes.csv": "What changes from one placement to another",
     "claims.csv": "What is claimed, and whether it agrees",
     "differences.csv": "Differences between policies, paired by traffic",
@@ -178,6 +179,8 @@ def exact(value: Any) -> str | None:
 
 def plain(value: Any) -> str:
     """A value of the record of a run in words."""
+    if value in ({}, [], ""):
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {plain(of)}" for name, of in value.items())
     if isinstance(value, list):

@@ -392,11 +392,10 @@ def hollow(figure: Figure) -> None:
             if line.get_label() == shown:
                 line.set_markerfacecolor("white")
                 line.set_label(f"{shown} (extrapolated)")
-        if axes.get_legend() is not None and axes.lines:
-            axes.legend(frameon=False, loc="upper left", fontsize="small")
         for bar in axes.patches:
             if isinstance(bar, Rectangle) and bar.get_x() > 0:  # one device was measured
                 bar.set(alpha=0.45, hatch="///")
+    figures.legend_above(figure)
 
 
 def _has_rows(path: Path) -> bool:

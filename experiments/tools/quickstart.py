@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from beta_jax.planning import Choice
     from experiments.tools.service import Served
 
-SOMETIMES = ("changes.csv", "history.csv", *figures.files_of("history"))
+SOMETIMES = ("certificates.csv", "changes.csv", "history.csv", *figures.files_of("history"))
 """Files that not every run has."""
 FILES = (
     *(*service_figures.FILES, *SOMETIMES),
@@ -214,6 +214,9 @@ def _report(
     chosen = placements[choice.chosen]
     facts = {name: choice.training(name) for name in placements}
     optional = {"history": planning.history_rows(choice.results)}
+    none_in_time = asked.none_in_time(problem)
+    if not none_in_time:
+        optional["certificates"] = planning.certificate_rows(choice, inputs.training)
     notes = []
     if inputs.today is not None:
         changed = changes.from_first(problem, placements)
@@ -232,8 +235,9 @@ def _report(
     save_placement(directory / "placement.json", chosen, problem.models, names)
     if inputs.today is not None and chosen == inputs.today:
         notes.append("nothing better was found than what runs today, within what may be loaded")
-    if not asked.none_in_time(problem):
-        notes.append(_left_to_gain(planning.left_to_gain(choice, inputs.training)))
+    if not none_in_time:
+        chosen_row = next(r for r in optional["certificates"] if r["placement"] == choice.chosen)
+        notes.append(_left_to_gain(chosen_row["left_to_gain"]))
     result = choice.results.get(choice.chosen)
     if result is not None and result.expected_loss is not None:
         lost = 100 * max(result.expected_loss, 0.0)

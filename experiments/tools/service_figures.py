@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from experiments.report import figures, tables
@@ -14,15 +15,27 @@ FILES = (
     "latencies.csv",
     "misses.csv",
     "utilisation.csv",
-    *figures.files_of("utilisation"),
+    *figures.files_of("utilisation", "misses"),
 )
 """What every report on a service consists of, besides its own figure."""
+REASONS = {
+    "no_replica": "no replica",
+    "slo_too_short": "SLO too short",
+    "unfit_group": "unfit group",
+    "behind_own": "behind its own model",
+    "behind_other": "behind other models",
+    "failed": "failed",
+}
+"""Columns of misses.csv, and what the figure calls them."""
+MOST_MODELS = 40
+"""In the figure of misses: those with the most."""
 
 
 def draw(directory: Path, name: str) -> list[Path]:
-    """Draw `name` and `utilisation`; raises ResultsError, OSError."""
+    """Draw `name`, `misses` if there are any, and `utilisation`; raises ResultsError, OSError."""
     return [
         *draw_service(directory / "models.csv", directory / "latencies.csv", directory / name),
+        *draw_misses(directory / "misses.csv", directory / "misses"),
         *draw_utilisation(directory / "utilisation.csv", directory / "utilisation"),
     ]
 
@@ -72,6 +85,51 @@ def draw_service(models: Path, latencies: Path, stem: Path) -> list[Path]:
         right.set_xlim(left=0)
         figure.legend(loc="outside upper center", ncols=len(placements), frameon=False)
         figures.add_note(figure, [TRAINED_ON_TEST] if rows[0]["trained_on_test"] else [])
+        return figures.save(figure, stem)
+
+
+def draw_misses(table: Path, stem: Path) -> list[Path]:
+    """Why requests of each model missed their SLO: a panel per placement, a bar per model.
+
+    table: CSV with placement, model and a column per reason, rows of several groups added up.
+    Writes the files of the figure `stem`, or removes them where no request missed its SLO; raises
+    ResultsError, OSError.
+    """
+    rows = tables.read_csv(table, {"placement": str, "model": str, **dict.fromkeys(REASONS, int)})
+    missed: dict[str, Counter[tuple[str, str]]] = {}
+    by_model = Counter[str]()
+    for row in rows:
+        own = missed.setdefault(row["placement"], Counter())
+        for reason in REASONS:
+            own[row["model"], reason] += row[reason]
+            by_model[row["model"]] += row[reason]
+    if not rows:
+        for kind in figures.files_of(stem.name):
+            stem.with_name(kind).unlink(missing_ok=True)
+        return []
+    worst = {model for model, _ in by_model.most_common(MOST_MODELS)}
+    models = [model for model in by_model if model in worst]
+    colours = dict(zip(REASONS, (*figures.COLOURS[:5], figures.BETA_COLOUR), strict=True))
+    columns = min(len(missed), 2)
+    lines = -(-len(missed) // columns)
+    with figures.style():
+        figure = figures.new_figure(8.0, lines * (0.2 * len(models) + 0.9) + 0.4)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[len(missed) :]:
+            axes.remove()
+        for axes, (placement, own) in zip(grid.flat, missed.items(), strict=False):
+            left = [0] * len(models)
+            for reason, shown in REASONS.items():
+                counts = [own[model, reason] for model in models]
+                if any(counts):
+                    axes.barh(models, counts, 0.7, left=left, color=colours[reason], label=shown)
+                left = [a + b for a, b in zip(left, counts, strict=True)]
+            axes.set_title(placement if len(missed) > 1 else "", fontsize="medium")
+            axes.set_xlabel("Requests that missed their SLO")
+        grid[0, 0].invert_yaxis()
+        figures.legend_above(figure)
+        more = len(by_model) - len(models)
+        figures.add_note(figure, [f"{more} models with fewer misses are left out"] if more else [])
         return figures.save(figure, stem)
 
 

@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Mapping
 
-from . import commands, files
+from . import calls, commands, files
 from .hunt import Target, hunt
 
 MODES: Mapping[str, Mapping[str, Target]] = {
     "files": files.TARGETS,
+    "calls": calls.TARGETS,
     "commands": commands.COMMANDS,
     "processes": commands.PROCESSES,
 }
@@ -19,6 +20,9 @@ MODES: Mapping[str, Mapping[str, Target]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together")
+    parser.add_argument(
+        "--inputs", type=int, default=10**9, help="of each mode; its targets share them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--only",
@@ -39,8 +43,13 @@ def main() -> int:
     shares = {mode: 1 / len({m for m, *_ in chosen}) for mode, *_ in chosen}
     found, total = 0, dict.fromkeys(shares, 0)
     for mode, name, target in chosen:
-        seconds = asked.seconds * shares[mode] / sum(m == mode for m, *_ in chosen)
-        result = hunt(target, start=asked.seed, seconds=seconds)
+        targets = sum(m == mode for m, *_ in chosen)
+        result = hunt(
+            target,
+            start=asked.seed,
+            seconds=asked.seconds * shares[mode] / targets,
+            num_inputs=-(-asked.inputs // targets),
+        )
         total[mode] += result.num_inputs
         found += len(result.defects)
         print(f"{mode}/{name}: {result.num_inputs} inputs, {len(result.defects)} defects")

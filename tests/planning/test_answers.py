@@ -130,7 +130,7 @@ def test_the_hardest_that_is_tried_may_do():
     [
         ({}, {"target": 1.0}, "100 % can never be confirmed"),
         ({}, {"target": 0.0}, "inside"),
-        ({}, {"seeds": 1}, "2 seeds at least"),
+        ({}, {"seeds": 1}, "seeds must be >= 2"),
         ({}, {"question": "gpus"}, "questions are devices, rate, slo, cv"),
         ({"slo_s": 0.05}, {}, r"the SLO of m0, 0.05 s, is below its service alone, 0.1119 s"),
         ({"type": "big"}, {}, r"model m0 \(big\) fits no pool"),

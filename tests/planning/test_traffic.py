@@ -61,7 +61,7 @@ def test_higher_rates_keep_what_lower_ones_do():
     [
         ([], 60.0, "the log is empty"),
         ([0.0, 100.0], 60.0, "a log of 100 s has less than two blocks of 60 s"),
-        ([0.0, 100.0], 0.0, "block_s must be > 0"),
+        ([0.0, 100.0], 0.0, "block_s must be >= 0.001"),
     ],
 )
 def test_logs_that_say_too_little(seconds: list[float], block_s: float, message: str):

@@ -253,8 +253,8 @@ def test_nothing_fits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget_simulations": -1}, "budgets must be >= 0"),
-        ({"budget_s": math.nan}, "budgets must be >= 0"),
+        ({"budget_simulations": -1}, "budget_simulations must be >= 0"),
+        ({"budget_s": math.nan}, "budget_s must be >= 0"),
         ({"worst_share": 0.0}, "worst_share must be in"),
         ({"fairness": 1.5}, "fairness must be in"),
         ({"max_bytes_moved": 1.0}, "needs start_from"),

@@ -419,7 +419,7 @@ def test_what_cannot_be_is_an_error():
         with pytest.raises(ValueError, match="one of a group, a device or a node"):
             Failure(1.0, 2.0, **arguments)
     for times_s in ((2.0, 1.0), (-1.0, 1.0), (math.inf, math.inf), (math.nan, 1.0)):
-        with pytest.raises(ValueError, match="a failure lasts from a time >= 0 s to a later one"):
+        with pytest.raises(ValueError, match="a failure lasts from start_s >= 0 to a later end_s"):
             Failure(*times_s, node=0)
     with pytest.raises(ValueError, match="load_bandwidth_bytes_per_s must be >= 0, got -1"):
         Cluster(4, load_bandwidth_bytes_per_s=-1)

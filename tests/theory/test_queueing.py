@@ -416,7 +416,7 @@ def test_servers_are_counted_in_whole_numbers():
         queueing.erlang_c(2, 2.0)
     for function, arguments in ((queueing.mmc_wait_s, (1.0, 1.0)), (queueing.erlang_b, (1.0,))):
         for number in (0, -1, 1.5):
-            with pytest.raises(ValueError, match="number of servers must be an integer >= 1"):
+            with pytest.raises(ValueError, match="num_servers must be"):
                 function(number, *arguments)
     for function in (queueing.mmc_wait_s, queueing.mdc_wait_s):
         with pytest.raises(ValueError, match=r"utilisation must be < 1 .* got 1.25"):

@@ -343,7 +343,7 @@ ARRIVALS = arrival_trace([[1.0, 2.0, 4.0], [3.0]])
     [
         (lambda: replay(COUNTS, 3), "2 functions have requests in the slice, too few for 3 models"),
         (lambda: replay(COUNTS, 2, end="0.0.2"), "too few"),
-        (lambda: replay(COUNTS, 0), "at least one model"),
+        (lambda: replay(COUNTS, 0), "num_models must be >= 1"),
         (lambda: replay(COUNTS, 1, start="0.0.2", end="0.0.2"), "is empty"),
         (lambda: replay(COUNTS, 1, start="0.0.2", end="0.0.1"), "is empty"),
         (lambda: replay(count_trace([[1, 0, 0]]), 1, start="0.0.1"), "no request in the slice"),
@@ -369,7 +369,7 @@ ARRIVALS = arrival_trace([[1.0, 2.0, 4.0], [3.0]])
             lambda: replay(ARRIVALS, 1, process="vanilla", time_scale=2, rate_scale=2),
             "no rate or CV to scale",
         ),
-        (lambda: replay(ARRIVALS, 1, process="vanilla", replicas=0), "replicas 0"),
+        (lambda: replay(ARRIVALS, 1, process="vanilla", replicas=0), "replicas must be >= 1"),
         (lambda: replay(ARRIVALS, 3, process="vanilla"), "too few for 3"),
         (lambda: replay(ARRIVALS, 1, work=lambda m, n: n), "in a vanilla replay only"),
         (lambda: replay(ARRIVALS, 1, process="vanilla", work=lambda m, n: n), "lengths of prompts"),

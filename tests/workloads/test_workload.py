@@ -54,7 +54,7 @@ def test_a_split_adds_up_and_does_not_increase(total, count, how):
     [
         ((-1.0, 3), "total rate"),
         ((np.nan, 3), "total rate"),
-        ((1.0, 0), "at least one model"),
+        ((1.0, 0), "num_models must be >= 1"),
         ((1.0, 3, "zipf"), "got 'zipf'"),
         ((1.0, 3, [1.0, 2.0]), "3 shares"),
         ((1.0, 2, [1.0, -2.0]), "2 shares"),

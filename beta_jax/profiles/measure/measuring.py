@@ -12,12 +12,13 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from beta_jax.checks import require_numbers, require_whole
 from beta_jax.profiles.architectures import Architecture
 from beta_jax.profiles.measure.model import Span, SplitModel
 from beta_jax.profiles.measure.results import CUTS, Cut, Measured, Row, Stage
@@ -25,6 +26,8 @@ from beta_jax.profiles.measure.transformer import Attention
 from beta_jax.profiles.stages import balanced_cut, even_cut
 from beta_jax.types import GB
 
+MOST_CALLS = 10**6
+DTYPES = ("bfloat16", "float16", "float32")
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 VIRTUAL = "XLA_FLAGS=--xla_force_host_platform_device_count"
 
@@ -50,10 +53,19 @@ class MeasureSettings:
     repeats: int = 20
 
     def __post_init__(self) -> None:
-        if self.warmup < 0 or self.repeats < 1:
+        if self.dtype is not None and f"{self.dtype}" not in DTYPES:
+            raise MeasureError(f"dtype is {' or '.join(DTYPES)}, got {self.dtype!r}")
+        if f"{self.attention}" not in get_args(Attention):
             raise MeasureError(
-                f"warmup must be >= 0 and repeats >= 1, got {self.warmup} and {self.repeats}"
+                f"attention is {' or '.join(get_args(Attention))}, got {self.attention!r}"
             )
+        try:
+            require_whole("warmup", self.warmup, 0, MOST_CALLS)
+            require_whole("repeats", self.repeats, 1, MOST_CALLS)
+            if self.memory_bytes is not None:
+                require_numbers(memory_bytes=self.memory_bytes)
+        except ValueError as error:
+            raise MeasureError(str(error)) from None
         if self.memory_bytes is not None and not 0 < self.memory_bytes < math.inf:
             raise MeasureError(f"memory must be > 0 and finite, got {self.memory_bytes:g} bytes")
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beta_jax.backend import on_cpu
+from beta_jax.checks import require_numbers, require_whole
 from beta_jax.placement.codec import Codec
 from beta_jax.placement.partition import MAX_PIPELINE_STAGES
 from beta_jax.placement.placement import Placement
@@ -97,10 +98,12 @@ def local_search(
     `bytes_loaded`). Raises ValueError for values out of range, PlacementError for a start that
     does not fit the problem.
     """
-    if budget_simulations < 0 or (budget_s is not None and not budget_s >= 0):
-        raise ValueError(
-            f"budgets must be >= 0: budget_simulations={budget_simulations}, budget_s={budget_s}"
-        )
+    require_whole("budget_simulations", budget_simulations)
+    require_whole("seed", seed)
+    given = {"budget_s": budget_s, "max_bytes_moved": max_bytes_moved}
+    require_numbers(**{name: value for name, value in given.items() if value is not None})
+    if budget_s is not None and not budget_s >= 0:
+        raise ValueError(f"budget_s must be >= 0, got {budget_s}")
     if max_bytes_moved is not None and (start_from is None or not max_bytes_moved >= 0):
         raise ValueError(f"max_bytes_moved is {max_bytes_moved}: needs start_from, and be >= 0")
     objective = Objective(worst_share, fairness)

@@ -24,8 +24,8 @@ P99 = Quantity("latency_p99_s", "P99 latency (s)")
 ATTAINMENT = Quantity("slo_attainment", "SLO attainment (%)", 100.0, 101.0)
 BUDGET_GIB = 13.0
 STRATEGIES = {
-    "inter-operator": "Inter-operator parallelism",
-    "intra-operator": "Intra-operator parallelism",
+    "inter-operator": "Inter-operator",
+    "intra-operator": "Intra-operator",
     "replication": REPLICATION,
 }
 
@@ -228,9 +228,12 @@ def decomposition(rows: Sequence[Row]) -> dict[str, Figure]:
     for split, stem in names.items():
         figure, axes = _one(3.6, 3.0)
         _stacked(axes, [row for row in rows if row["split"] == split])
-        axes.set_title(f"{STRATEGIES[split]}, {rows[0]['model_type']}", fontsize="medium")
+        axes.set_title(
+            f"{STRATEGIES[split]} parallelism, {rows[0]['model_type']}", fontsize="medium"
+        )
         pipeline = split == "inter-operator"
         axes.set(xlabel="Devices", ylabel=STAGE_TIME if pipeline else "Latency (s)")
+        figures.legend_above(figure)
         drawn[stem] = figure
     return drawn
 
@@ -245,6 +248,7 @@ def partition(rows: Sequence[Row]) -> dict[str, Figure]:
             _stacked(axes, [row for row in own if row["cut"] == cut], offset)
         axes.set_title(f"{kind}: layers cut evenly (left), balanced (right)", fontsize="medium")
         axes.set(xlabel="Pipeline stages", ylabel=STAGE_TIME)
+        figures.legend_above(figure)
         drawn[f"overhead_decomposition_pp_compare_{kind}"] = figure
     return drawn
 
@@ -273,8 +277,6 @@ def _stacked(axes: Axes, rows: Sequence[Row], offset: float = 0.0) -> None:
             )
             bottom = [a + b for a, b in zip(bottom, height, strict=True)]
     axes.set_xticks(range(len(devices)), devices)
-    axes.set_ylim(0, 1.35 * max(*bottom, axes.get_ylim()[1] / 1.35))
-    axes.legend(frameon=False, loc="upper left", fontsize="small")
 
 
 def scaling(rows: Sequence[Row]) -> dict[str, Figure]:
@@ -297,10 +299,10 @@ def scaling(rows: Sequence[Row]) -> dict[str, Figure]:
                 linestyle=("-", "--", ":")[index],
                 label=shown,
             )
-        axes.set(xlabel="Devices", ylabel=label, ylim=(0, 1.45 * axes.get_ylim()[1]))
+        axes.set(xlabel="Devices", ylabel=label, ylim=(0, 1.05 * axes.get_ylim()[1]))
         axes.set_xticks([row["devices"] for row in own])
         axes.set_title(rows[0]["model_type"], fontsize="medium")
-        axes.legend(frameon=False, loc="upper left", fontsize="small")
+        figures.legend_above(figure)
         drawn[f"model_parallel_{name}"] = figure
     return drawn
 
