@@ -95,6 +95,10 @@ def draw_misses(table: Path, stem: Path) -> list[Path]:
     Writes the files of the figure `stem`, or removes them where no request missed its SLO; raises
     ResultsError, OSError.
     """
+    if not tables.read_values(table):
+        for name in figures.files_of(stem.name):
+            stem.with_name(name).unlink(missing_ok=True)
+        return []
     rows = tables.read_csv(table, {"placement": str, "model": str, **dict.fromkeys(REASONS, int)})
     missed: dict[str, Counter[tuple[str, str]]] = {}
     by_model = Counter[str]()
@@ -103,10 +107,6 @@ def draw_misses(table: Path, stem: Path) -> list[Path]:
         for reason in REASONS:
             own[row["model"], reason] += row[reason]
             by_model[row["model"]] += row[reason]
-    if not rows:
-        for kind in figures.files_of(stem.name):
-            stem.with_name(kind).unlink(missing_ok=True)
-        return []
     worst = {model for model, _ in by_model.most_common(MOST_MODELS)}
     models = [model for model in by_model if model in worst]
     colours = dict(zip(REASONS, (*figures.COLOURS[:5], figures.BETA_COLOUR), strict=True))

@@ -443,6 +443,12 @@ def test_quickstart_finds_a_placement_that_evaluate_confirms(main, tmp_path, cap
     assert (searched["placement"], replicated["placement"]) == ("mp-search", "sr-greedy")
     assert float(searched["slo_attainment"]) > float(replicated["slo_attainment"]) + 0.2
     assert (folder / "quickstart.png").stat().st_size > 10_000
+    certificates = {row["placement"]: row for row in rows(folder / "certificates.csv")}
+    for row in (searched, replicated):
+        own = certificates[row["placement"]]
+        gap = float(own["upper_bound"]) - float(row["train_attainment"])
+        assert float(own["left_to_gain"]) == gap > 0
+    assert certificates["mp-search"]["chosen"] == "True"
     own = (folder / "placement.json").rename(tmp_path / "mine.json")
     capsys.readouterr()
     folder = tmp_path / "evaluated"
@@ -508,6 +514,7 @@ def test_evaluate_says_why_requests_missed_and_how_busy_groups_were(main, tmp_pa
     mean = sum(float(row["utilisation"]) for row in bins) / len(bins)
     assert float(group["utilisation"]) == pytest.approx(mean, rel=1e-9)
     assert (folder / "utilisation.png").stat().st_size > 5_000
+    assert (folder / "misses.png").stat().st_size > 5_000
 
 
 def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys, monkeypatch):
@@ -525,12 +532,33 @@ def test_evaluate_writes_a_timeline_only_if_asked(main, tmp_path, capsys, monkey
     assert f"it shows 1 to {len(requests) - 1}" in capsys.readouterr().err
 
 
-def test_no_misses_are_a_table_without_rows(main, tmp_path):
+def test_no_misses_are_a_table_without_rows_and_no_figure(main, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "misses.svg").write_text("of an earlier run")
     requests = tmp_path / "requests.csv"
     requests.write_text("arrival_s,model\n0,bert-2.6b-0\n")
     assert main("--config=evaluate", f"--config.requests={requests}") == 0
     assert rows(tmp_path / "out" / "misses.csv") == []
     assert (tmp_path / "out" / "misses.csv").read_text().startswith("placement,model,group,no_rep")
+    assert not (tmp_path / "out" / "misses.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--config=nothing"], run.MISUSED, "unknown config"),
+        (["--config=evaluate", "--config.requests=no.csv"], run.FAILED, "no.csv"),
+        (["--config=evaluate", "--config.memory_gib=x"], run.MISUSED, "memory_gib"),
+    ],
+)
+def test_an_error_is_json_too_where_json_is_asked_for(main, capsys, arguments, code, says):
+    assert main(*arguments, "--json") == code
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert said["exit_code"] == code and says in said["error"]
+    assert err.endswith(f"error: {said['error']}\n")
+    assert main(*arguments) == code
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import same_color, to_hex
 
+from beta_jax import MissReason
 from experiments.paper import sec6_3
 from experiments.paper.sec6_3 import PANELS
 from experiments.report import figures, tables
@@ -248,6 +249,25 @@ def test_a_service_shows_every_model_and_what_is_never_answered(tmp_path, drawn)
     assert [label.get_text() for label in bars.get_yticklabels()] == ["m0", "m1"]
     assert [max(line.get_ydata()) for line in curves.lines] == [75, 50]
     assert drawn[0].get_supxlabel() == "trained on the test traffic"
+
+
+def test_misses_are_bars_of_the_reasons_per_model(tmp_path, drawn):
+    table = tmp_path / "misses.csv"
+    assert [*service_figures.REASONS] == [reason.name.lower() for reason in MissReason]
+    none = dict.fromkeys(service_figures.REASONS, 0)
+    rows = [
+        {"placement": "a", "model": "m0", "group": 0, **none, "behind_own": 3},
+        {"placement": "a", "model": "m0", "group": 1, **none, "behind_own": 1, "failed": 2},
+        {"placement": "b", "model": "m1", "group": "", **none, "no_replica": 5},
+    ]
+    table.write_text(tables.to_csv(rows))
+    service_figures.draw_misses(table, tmp_path / "misses")
+    first, second = drawn[0].axes
+    assert [bar.get_width() for bar in first.patches] == [4, 0, 2, 0]
+    assert [bar.get_width() for bar in second.patches] == [0, 5]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["m0", "m1"]
+    shown = {text.get_text() for text in drawn[0].legends[0].get_texts()}
+    assert shown == {"behind its own model", "failed", "no replica"}
 
 
 def test_utilisation_has_a_row_per_group_and_gaps_where_there_is_none(tmp_path, drawn):

@@ -177,4 +177,4 @@ def test_figures_of_small_models_are_in_ms_and_what_was_not_measured_is_hollow(l
     assert axes.get_ylabel() == label
     hollow = {line.get_label() for line in axes.lines if line.get_markerfacecolor() == "white"}
     assert hollow == {"Intra-operator (extrapolated)"}
-    assert hollow < {text.get_text() for text in axes.get_legend().get_texts()}
+    assert hollow < {text.get_text() for text in figure.legends[0].get_texts()}
