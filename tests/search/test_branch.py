@@ -127,6 +127,17 @@ def test_memory_decides_who_is_bounded_to_be_served():
     assert bound(*wanted[2]) == pytest.approx(1 + 14e-6 - 0.1119e-4, abs=1e-8)
 
 
+def test_each_kind_of_group_has_memory_of_its_own():
+    """A single device and a pipeline hold one model each, not three of what one device holds."""
+    single, pipeline = ParallelConfig(1, 1), ParallelConfig(1, 2)
+    profile = make_profile({"t": {single: [0.1], pipeline: [0.05, 0.05]}})
+    models = tuple(Model(f"m{i}", "t", 1.0) for i in range(3))
+    problem = Problem(models, Cluster(3, memory_bytes=1.0), profile)
+    workload = Workload.from_seconds([0, 2, 4], [0, 1, 2])
+    both = (single, pipeline), (0, 1, 2)
+    assert PartitionBound(problem, workload, [both])(*both, attainment=True) == 2 / 3
+
+
 def test_work_decides_how_many_are_bounded_to_be_served():
     """Ten requests of 0.1 s and 20 of 0.4 s at once: 1.5 s hold all short ones, 1.25 long ones."""
     problem = mixed_problem(slo_s=1.5)
@@ -153,7 +164,7 @@ def test_work_decides_how_many_are_bounded_to_be_served():
             10 + 2.0 / 0.4,
             1.5 / 0.4,
             10 + (late - 0.525) / 0.21,
-            1.5 * (1 + 0.4 / 0.21) / 0.4,
+            1.5 / 0.4 + (1.5 - 0.21) / 0.21,  # each group what it can in its own window
         ]
     )
 

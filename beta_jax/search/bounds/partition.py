@@ -4,10 +4,10 @@ It is the lower one of two: by work, see `work_bound`, and by memory. On its gro
 requests fare no better than if they had these groups to themselves. How many are served then the
 simulator tells: for requests of one model, which all take and may take the same time, first come,
 first served on the earliest free of equal groups is best. What remains is a knapsack, of replicas
-in the partition's memory. With a price for memory instead of its limit every model chooses for
-itself, which bounds the knapsack at any price (Lagrangian relaxation; Fisher, "The Lagrangian
-relaxation method for solving integer programming problems", Management Science, 1981); the lowest
-of these bounds is taken.
+in the memories of the groups of each configuration. With prices for memory instead of limits every
+model chooses for itself, which bounds the knapsack at any prices (Lagrangian relaxation; Fisher,
+"The Lagrangian relaxation method for solving integer programming problems", Management Science,
+1981); the lowest of these bounds is taken, of equal prices and of some that differ.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ PRICES = np.append(0.0, np.geomspace(1e-6, 1e3, 37))
 """Of the whole memory, in units of the score."""
 STEPS = np.linspace(0.0, 1.0, 17)
 """Between the prices beside the best one, finer."""
+FACTORS = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0])
+ROUNDS = 2
+"""By which the price of the memory of one configuration's groups is changed, and how often."""
 
 Array = NDArray[np.float64]
 
@@ -92,18 +95,31 @@ class PartitionBound:
         if attainment:
             value = score_counts(served, 0, self._num_requests, 0)
         devices = np.array([config.num_devices for config in groups])
-        memory = max(float(self._memory[column] @ (number * devices)), 1.0)
-        share = (weight * (devices / memory)) @ hosts.T
+        room = self._memory[column] * (number * devices)
+        memory = max(float(room.sum()), 1.0)
+        room = room / memory
+        share = weight * (devices / memory)  # of the whole memory, [model, config]
 
         def by_memory(price: Array) -> Array:
-            best = (value - price[:, None, None] * share).max(2)  # [price, model]
-            return best.sum(1) + price
+            """At prices [option, config], a bound for each."""
+            cost = np.einsum("pc,mc,oc->pmo", price, share, hosts, optimize=True)
+            return (value - cost).max(2).sum(1) + price @ room
 
-        coarse = by_memory(PRICES)
-        best = int(coarse.argmin())
-        low, high = PRICES[max(best - 1, 0)], PRICES[min(best + 1, len(PRICES) - 1)]
-        fine = by_memory(low + (high - low) * STEPS)
-        most = float(min(by_work, coarse.min(), fine.min()))
+        def lower(found: float, price: Array, tried: Array) -> tuple[float, Array]:
+            bounds = by_memory(tried)
+            best = int(bounds.argmin())
+            return (float(bounds[best]), tried[best]) if bounds[best] < found else (found, price)
+
+        alike = np.ones(len(column))
+        found, price = lower(math.inf, alike, PRICES[:, None] * alike)
+        place = int(np.searchsorted(PRICES, price[0]))
+        low, high = PRICES[max(place - 1, 0)], PRICES[min(place + 1, len(PRICES) - 1)]
+        found, price = lower(found, price, (low + (high - low) * STEPS)[:, None] * alike)
+        for c in list(range(len(column))) * (ROUNDS if len(column) > 1 else 0):
+            tried = np.repeat(price[None], len(FACTORS), axis=0)
+            tried[:, c] *= FACTORS
+            found, price = lower(found, price, tried)
+        most = min(by_work, found)
         if not attainment:
             return most
         requests = max(self._num_requests, 1)  # of which whole ones are served

@@ -59,13 +59,14 @@ def served_together(problem: Problem, workload: Workload, wanted: Wanted) -> Arr
     queues: list[_Queue] = []
     places = []
     for partition, models in wanted:
-        work, window = _as_one_server(partition, stages)
+        work, share, windows = _as_one_server(partition, stages)
         work[np.setdiff1d(np.arange(len(work)), models)] = np.inf
         steps = np.unique(work[np.isfinite(work)])
         places.append((len(queues), steps))
         for most in steps:
             some = work <= most
-            queues.append(_Queue(np.where(some, work, 0.0), window[some].max()))
+            longest = np.maximum(windows[:, some].max(1), 0.0)
+            queues.append(_Queue(np.where(some, work, 0.0), float(share @ longest)))
     done = _done(workload, queues)
     return np.array(
         [
@@ -101,19 +102,24 @@ def _stages(
 
 def _as_one_server(
     partition: Partition, stages: dict[ParallelConfig, _Stage]
-) -> tuple[Array, Array]:
-    """Work as a share of what all groups do in a tick, and windows: those of the best group."""
+) -> tuple[Array, Array, Array]:
+    """Work, [model], as a share of what all groups do in a tick; and of each configuration, which
+    share of it its groups do, [config], and its windows, [config, model].
+
+    What waits at a group is at most what it does within its window. So what waits in all is at
+    most what they do together within the mean of their windows, weighted by these shares.
+    """
     groups = Counter(partition)
     first, *others = (stages[config] for config in groups)
-    work, window, capacity = first.work.copy(), first.window.copy(), float(groups[partition[0]])
+    work, capacity = first.work.copy(), [float(groups[partition[0]])]
     for config, stage in zip(list(groups)[1:], others, strict=True):
         both = np.isfinite(first.work) & np.isfinite(stage.work)
         # In units of the first's: any speed bounds, this one leaves requests as long as there.
         speed = (first.work[both] / stage.work[both]).max(initial=0.0) or 1.0
-        capacity += groups[config] * speed
+        capacity.append(groups[config] * speed)
         work = np.minimum(work, stage.work * speed)
-        window = np.maximum(window, stage.window)
-    return work / capacity, window
+    share = np.array(capacity) / sum(capacity)
+    return work / sum(capacity), share, np.array([stages[config].window for config in groups])
 
 
 def _done(workload: Workload, queues: Sequence[_Queue]) -> Array:
