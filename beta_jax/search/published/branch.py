@@ -162,15 +162,19 @@ class Candidates:
                 break
         found: dict[tuple[ShareSearch, int], None] = {}
         effort = 0.0
+        # Twice: what the share and what the candidate are compared with is rounded.
+        enough = self._enough() - ROUNDING
         for candidate in itertools.takewhile(_is_bounded, hopeful):
-            for share in candidate:
+            # First what takes less time: it tells how much the rest must score.
+            for share in sorted(candidate, key=lambda share: share.effort):
                 others = _score([other for other in candidate if other is not share])
-                for index in share.unknown:
-                    # Twice: what the share and what the candidate are compared with is rounded.
-                    may_win = share.bounds[index] + others >= self._enough() - ROUNDING
-                    if may_win and effort < self._at_once and (share, index) not in found:
+                able = [i for i in share.unknown if share.bounds[i] + others >= enough]
+                for index in able:
+                    if effort < self._at_once and (share, index) not in found:
                         found[share, index] = None
                         effort += share.effort
+                if able and enough > -math.inf:
+                    break
         return list(found)
 
     def winners(self) -> list[Candidate]:
