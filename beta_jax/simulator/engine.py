@@ -46,6 +46,7 @@ from beta_jax.simulator.launches import (
 )
 from beta_jax.simulator.layout import MAX_GROUPS, Block, BlockShape, Counts, Kernel, Launch
 from beta_jax.simulator.packing import (
+    SINGLE_GROUPS,
     group_lanes,
     num_hosts_padded,
     pack_block,
@@ -67,6 +68,7 @@ __all__ = [
     "LANES",
     "MAX_GROUPS",
     "MAX_LANES",
+    "SINGLE_GROUPS",
     "ArraySimulator",
     "BatchBlock",
     "Block",

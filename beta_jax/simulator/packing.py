@@ -36,9 +36,14 @@ CONFIG_BITS = (0, 2, 2, 4, 4, 6, 6, 8, 8)
 """Bits that hold the index of a configuration, by the bits needed; one configuration needs none."""
 
 
+SINGLE_GROUPS, SINGLE_CLOCKS, SINGLE_CONFIG_BITS = (16, 4), 4, 4
+"""Least sizes of a block of one lane, whose kernel hardly notices what is padding: groups, with
+the factor from size to size, clocks if there are several, and bits of a configuration."""
+
+
 def num_hosts_padded(most: int, num_groups: int) -> int:
     """`BlockShape.num_hosts` where at most so many groups host a model."""
-    return min(padded_size(most, 4), num_groups)
+    return min(padded_size(most, 4, factor=4), num_groups)
 
 
 def group_lanes(
@@ -92,16 +97,20 @@ def pack_block(
         return pack_batches(lanes)
     configs = sorted({config for lane in lanes for config in lane.configs})
     configs = configs or [ParallelConfig(1, 1)]
+    num_groups, num_clocks = first.num_groups, first.num_clocks
+    if kernel is Kernel.SINGLE and first.state is None:
+        num_groups = padded_size(num_groups, *SINGLE_GROUPS)
+        num_clocks = max(num_clocks, SINGLE_CLOCKS) if num_clocks > 1 else 1
     shape, block = pack_frame(
         kernel,
         first.problem,
         first.workload,
         configs,
-        first.num_groups,
-        first.num_clocks,
+        num_groups,
+        num_clocks,
         first.counted,
     )
-    groups = Codec(configs, len(first.problem.models), first.num_groups).encode_groups(
+    groups = Codec(configs, len(first.problem.models), num_groups).encode_groups(
         zip(lane.configs, lane.may_host, strict=True) for lane in lanes
     )
     hosted, config, deadline = (
@@ -113,7 +122,7 @@ def pack_block(
         deadline[:-1, column] = slo_ticks(lane.problem)
     if kernel is Kernel.SINGLE:
         most = int(hosted[..., 0].sum(1).max())
-        shape = shape._replace(num_hosts=num_hosts_padded(most, first.num_groups))
+        shape = shape._replace(num_hosts=num_hosts_padded(most, num_groups))
     problems = [lane.problem for lane in lanes]
     states = [lane.state for lane in lanes if lane.state is not None]
     shape = shape._replace(queue=_queue(shape, problems, configs, first.workload, states))
@@ -126,7 +135,7 @@ def pack_block(
     if states:
         if len(first.workload) and first.workload.arrival[0] < 0:
             raise SimulationError("clocks begin at 0 seconds, the workload does before")
-        size = first.num_groups, first.num_clocks, len(hosted), shape.queue, LANES[kernel]
+        size = num_groups, num_clocks, len(hosted), shape.queue, LANES[kernel]
         arrays["arrival"] = block.arrival + first.workload.arrival[:1].sum()
         arrays["carried"] = pack_states(states, *size)
     block = block._replace(**arrays)
@@ -150,6 +159,8 @@ def pack_frame(
     num_models = len(problem.models)
     require_representable(problem, workload, num_groups, max(config.pp for config in configs))
     config_bits = CONFIG_BITS[(len(configs) - 1).bit_length()]
+    if kernel is Kernel.SINGLE:
+        config_bits = max(config_bits, SINGLE_CONFIG_BITS)
     types = sorted({model.type for model in problem.models})
     latency = np.zeros((len(types), 1 << config_bits, max(num_clocks, 2)), np.int64)
     for row, kind in zip(latency, types, strict=True):

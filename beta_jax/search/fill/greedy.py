@@ -48,8 +48,9 @@ Array = jax.Array
 MAX_JOINED_CLOCKS = 32
 """Up to so many clocks per lane it pays to give lanes more groups than they have."""
 
-LONG_SEARCH = 2**19
-"""With more requests, times groups, it pays to simulate only what an addition changes."""
+LONG_SEARCH = 2**13
+"""With more requests it pays to simulate only what an addition changes, also as these simulations
+are of few shapes: a program of the whole search compiles for many."""
 
 HOST_BYTES = 8
 """What a search on a GPU keeps for each model, group and lane (estimated)."""
@@ -97,7 +98,7 @@ def fill_greedily(tasks: Sequence[GreedyTask]) -> list[Result]:
 
     def by_changes(members: list[int]) -> bool:
         first = own[members[0]]
-        long = len(first.workload) * first.num_groups > LONG_SEARCH
+        long = len(first.workload) > LONG_SEARCH
         traits = first.problem.rules.traits(first.workload)
         return len(members) == 1 and long and incremental.RELIES_ON in traits
 

@@ -18,6 +18,7 @@ from beta_jax.placement.codec import Codec
 from beta_jax.search.instances import memory_table, weight_table
 from beta_jax.search.result import Result, published_score
 from beta_jax.simulator.engine import (
+    SINGLE_GROUPS,
     Block,
     BlockShape,
     Counts,
@@ -35,8 +36,8 @@ Array = NDArray[np.int64]
 RELIES_ON = Trait.LOCAL | Trait.AT_ARRIVAL
 MOST = 0.9
 """With more of the requests than this it is quicker to simulate all: there is nothing to copy."""
-GROUP_BUCKET, REQUEST_BUCKET = (16, 4), (2**16, 4)
-"""Smallest size and factor of padding: large factors, as every size is a program to compile."""
+REQUEST_BUCKET = (2**16, 4)
+"""Smallest size and factor of padding: a large factor, as every size is a program to compile."""
 
 
 def fill_incrementally(lane: Lane, num_requests: int) -> Result:
@@ -101,7 +102,7 @@ def _simulate(
     """Counts of some groups, under the requests of some models only unless that is None."""
     if models is not None:
         block = _only(block, models)
-    groups = min(padded_size(len(hosted), *GROUP_BUCKET), len(block.config))
+    groups = padded_size(len(hosted), *SINGLE_GROUPS)
     hosted_padded = np.zeros((*block.hosted.shape[:1], groups, 1), np.bool_)
     hosted_padded[:-1, : len(hosted), 0] = hosted.T
     config_padded = np.zeros((groups, 1), np.int32)
@@ -116,7 +117,7 @@ def _simulate(
 def _only(block: Block, models: NDArray[np.bool_]) -> Block:
     """The block with the requests of these models."""
     kept = np.flatnonzero(np.append(models, False).take(block.model[: block.num_requests]))
-    padded = padded_size(len(kept), *REQUEST_BUCKET)
+    padded = min(padded_size(len(kept), *REQUEST_BUCKET), len(block.arrival))
     changed: dict[str, Any] = {
         "arrival": np.zeros(padded, np.int64),
         "model": np.zeros(padded, np.int32),
