@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from beta_jax.placement.placement import Placement
 from beta_jax.placement.problem import Problem
@@ -96,6 +95,8 @@ def match_groups(
     that most bytes of weights stay (an assignment problem; Kuhn, "The Hungarian method for the
     assignment problem", Naval Research Logistics Quarterly, 1955). devices: of the old groups.
     """
+    from scipy.optimize import linear_sum_assignment  # which takes long to import
+
     devices = number_devices(problem.cluster, old) if devices is None else devices
     found = {
         b: a

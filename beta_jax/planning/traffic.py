@@ -145,11 +145,17 @@ class Log:
         pieces, places = [], []
         for copy in range(math.ceil(rate)):
             rng = np.random.default_rng([seed, copy])
-            for place, block in enumerate(rng.integers(self._num_blocks, size=self._num_blocks)):
-                own = np.arange(bounds[block], bounds[block + 1])
+            blocks = rng.integers(self._num_blocks, size=self._num_blocks)
+            length = bounds[blocks + 1] - bounds[blocks]
+            place = np.repeat(np.arange(self._num_blocks), length)
+            before = np.cumsum(length) - length
+            own = np.arange(len(place)) + (bounds[blocks] - before)[place]
+            if rate - copy < 1:
                 # Every request has its number, so that a higher rate keeps all a lower one does.
-                pieces.append(own[rng.random(len(own)) < rate - copy])
-                places.append(np.full(len(pieces[-1]), (place - block) * self._block))
+                kept = rng.random(len(own)) < rate - copy
+                place, own = place[kept], own[kept]
+            pieces.append(own)
+            places.append((place - blocks[place]) * self._block)
         chosen = np.concatenate([np.zeros(0, np.int64), *pieces])
         arrival = time[chosen] + np.concatenate([np.zeros(0, np.int64), *places])
         order = np.argsort(arrival, kind="stable")

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 from beta_jax.placement.placement import Group, Placement
 from beta_jax.placement.problem import Problem
@@ -120,6 +118,9 @@ def _solve(
     There are as many slots of a configuration as its pool has room for, and all devices are
     used. Equal slots are interchangeable, so they are ordered by how many models they host.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # which take long to import
+    from scipy.sparse import coo_array
+
     rates = nominal_rates(policy, problem)
     memory, num_devices = memory_table(problem, configs), devices_table(problem)
     on_device = weight_table(problem, configs)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
 
 from beta_jax import backend
 from beta_jax.simulator.kernels import unrolled
@@ -64,6 +63,8 @@ def counts(written: Written) -> Counts:
 
 
 def _triton(shape: BlockShape, launch: Launch, out: Written, interpret: bool) -> Written:
+    from jax.experimental import pallas as pl  # which takes most of JAX's own time to import
+
     def spec(name: str, array: Any) -> pl.BlockSpec:
         if name in OWN:
             rest = array.shape[1:]
