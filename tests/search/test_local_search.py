@@ -104,6 +104,14 @@ def test_a_longer_search_begins_with_the_shorter_one():
     assert longer.score > shorter.score and longer.num_simulations > shorter.num_simulations
 
 
+def test_the_number_of_cores_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    found = []
+    for cores in ({0}, {0, 1}, {*range(5)}):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: cores)
+        found.append(place("local-search", PROBLEM, TRAFFIC, budget_simulations=1500))
+    assert found[0] == found[1] == found[2]
+
+
 def test_it_stops_where_nothing_more_can_be_served():
     light = [workload.part(0, 3) for workload in TRAFFIC]
     found = place("local-search", PROBLEM, light, budget_simulations=10**9)
