@@ -9,11 +9,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from beta_jax import backend
 from beta_jax.search.fill import greedy
 from beta_jax.simulator import engine, packing
 from beta_jax.simulator.engine import Kernel
+
+# No example has a time limit, nor making one: on a busy machine anything may take long.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[*HealthCheck]
+)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -146,14 +146,19 @@ def workloads(draw, num_models: int, max_requests: int = 60) -> Workload:
     return Workload(origin + np.cumsum(np.array(gap, np.int64)), np.array(model, np.int32))
 
 
+def idle_groups(problem: Problem) -> tuple[ParallelConfig, ...]:
+    """Of instances by other rules than the published one: a group of every configuration, so that
+    shapes are all the same, as each compiles anew."""
+    return () if problem.rules.dispatch == "earliest_free" else CONFIGS
+
+
 @st.composite
-def placements(draw, num_models: int, max_groups: int = 5, configs=CONFIGS) -> Placement:
-    groups = draw(
-        st.lists(
-            st.tuples(st.sampled_from(configs), st.sets(st.integers(0, num_models - 1))),
-            max_size=max_groups,
-        )
-    )
+def placements(draw, num_models: int, max_groups: int = 5, configs=CONFIGS, idle=()) -> Placement:
+    """idle: configurations of further groups, which host nothing, anywhere among the others."""
+    hosted = st.tuples(st.sampled_from(configs), st.sets(st.integers(0, num_models - 1)))
+    groups = draw(st.lists(hosted, max_size=min(max_groups, 8 - len(idle))))
+    if idle:
+        groups = draw(st.permutations([*groups, *((config, ()) for config in idle)]))
     return Placement(tuple(Group(config, tuple(models)) for config, models in groups))
 
 
@@ -201,7 +206,8 @@ def instances(draw, dispatches=("earliest_free",), max_groups=5, configs=CONFIGS
     problem = draw(problems(dispatches))
     num_models = len(problem.models)
     workload = draw(workloads(num_models))
-    static = placements(num_models, max_groups, configs)
+    idle = idle_groups(problem) if configs is CONFIGS else ()
+    static = placements(num_models, max_groups, configs, idle)
     if draw(st.booleans()):
         return Instance(problem, draw(static), workload)
     starts = sorted(draw(st.sets(st.integers(-2, len(workload)), min_size=1, max_size=4)))

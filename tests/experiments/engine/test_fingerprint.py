@@ -224,6 +224,7 @@ def test_a_table_is_of_the_code_that_is_there(source):
 
     def run() -> tuple[bytes, int]:
         command = [sys.executable, "run.py", "--config=sec6_3:smoke", "--out_dir=out"]
+        command += ["--config.cvs=", "--config.slo_scales=", "--config.policies=mp-search"]
         subprocess.run(command, cwd=source, capture_output=True, check=True)
         stored = (source / "out/results.jsonl").read_bytes().count(b"\n")
         return (source / "out/table.csv").read_bytes(), stored

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -27,6 +25,7 @@ from beta_jax import backend
 from experiments.cli.folder import LOCK, locked
 from experiments.engine import compute, executor, keys, schedule
 from experiments.engine.store import FILE, Store, StoreError, digest
+from experiments.experiment import Experiment
 from experiments.report import results
 
 ROOT = Path(run.__file__).parent
@@ -48,6 +47,12 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(schedule, "FIRST_BLOCK", 1)
     monkeypatch.setattr(schedule, "BLOCK_S", 0.0)
     monkeypatch.setattr(schedule, "SHARED_BLOCK_S", 0.0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures take longer than results of a test that looks at the results alone."""
+    monkeypatch.setattr(Experiment, "draw", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +188,7 @@ def test_a_second_run_computes_nothing_and_more_seeds_only_what_is_new(
     assert sum(computed) == 2 * (3 * 1 + 3 * 6)  # policies x devices x seeds of the two rates
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "change",
     [
@@ -198,6 +204,7 @@ def test_whatever_determines_a_result_is_a_part_of_its_key(change, complete, tmp
     assert sum(computed) == NUM_RESULTS
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_is_known_by_its_content_not_by_its_name(complete, tmp_path, computed):
     folder = shutil.copytree(complete, tmp_path / "copy")
     profile = tmp_path / "other_name.json"
@@ -210,6 +217,7 @@ def test_a_file_is_known_by_its_content_not_by_its_name(complete, tmp_path, comp
     assert sum(computed) == NUM_RESULTS
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_newer_code_believes_no_old_result(complete, tmp_path, computed, monkeypatch):
     folder = shutil.copytree(complete, tmp_path / "copy")
     monkeypatch.setattr(keys, "_code", lambda: "newer")
@@ -217,6 +225,7 @@ def test_newer_code_believes_no_old_result(complete, tmp_path, computed, monkeyp
     assert sum(computed) == NUM_RESULTS
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "arguments, believed",
     [
@@ -261,100 +270,86 @@ def test_a_damaged_store_is_mended_with_one_message(complete, tmp_path, computed
 
 
 DRIVER = textwrap.dedent("""
-    import sys, time
+    import os, signal, sys, time
     import run
     from experiments.engine import runner, schedule
-    schedule.FIRST_BLOCK, schedule.BLOCK_S = 1, 0.0
-    {fork}
+    schedule.FIRST_BLOCK, schedule.BLOCK_S, schedule.SHARED_BLOCK_S = 1, 0.0, 0.0
+
+    def arm(number, function, line):
+        def count(frame, event, _):
+            nonlocal line
+            if frame.f_code.co_name != function or "experiments" not in frame.f_code.co_filename:
+                return None
+            line -= event == "line"
+            if event == "line" and line == 0:
+                os.kill(os.getpid(), number)
+            return count
+        sys.settrace(count)
+
+    {start}
     sys.exit(run.main(["run.py", *sys.argv[1:]], start=time.perf_counter()))
 """)
+# It may send itself a signal before a line of a function, counted over all calls: where it matters,
+# and at the same place on any machine.
 # Forked after the imports, before JAX starts: a child costs a second less than a fresh process.
 FORK = textwrap.dedent("""
-    import os
-    while sys.stdin.readline():
+    while order := sys.stdin.readline().split():
         child = os.fork()
         if not child:
             sys.stdout = sys.stderr = open(os.devnull, "w")
+            arm(signal.SIGKILL, order[0], int(order[1]))
             break
-        print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)
     else:
         sys.exit()
 """)
 
 
-@contextlib.contextmanager
-def process(folder: Path, fork: str = "") -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, start: str) -> subprocess.Popen[str]:
     # A cache of its own: whoever is killed while writing one must not spoil the user's.
     environment = os.environ | {"XDG_CACHE_HOME": str(folder.parent / "cache")}
-    with subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(fork=fork), *SWEEP, f"--out_dir={folder}"],
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER.format(start=start), *SWEEP, f"--out_dir={folder}"],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as started:
-        yield started
-
-
-def wait_for(folder: Path, num_lines: int) -> bool:
-    """Wait until this much is stored; False after a minute."""
-    for _ in range(60_000):
-        if len(lines(folder)) >= num_lines:
-            return True
-        time.sleep(0.001)
-    return False
+    )
 
 
 @pytest.mark.slow
-def test_twenty_sigkills_change_no_byte(complete, tmp_path):
+def test_twelve_sigkills_change_no_byte(complete, tmp_path):
+    """Before any line of storing a block, later of writing a file at the end."""
     folder = tmp_path / "out"
-    choose = random.Random(20)
-    incomplete = 0
+    orders = [("_append", line) for line in range(20, 100, 11)]  # so each time another line of it
+    orders += [("write", line) for line in range(5, 50, 12)]
+    stored = []
     with process(folder, FORK) as parent:
         assert parent.stdin and parent.stdout
-        begin = time.perf_counter()
-        first_result_s = 0.0
-        for kill in range(20):
-            if len(lines(folder)) == NUM_RESULTS:  # faster than the kills: afresh
-                shutil.rmtree(folder)
-            before = len(Store(folder / FILE).records)
-            print(file=parent.stdin, flush=True)
-            child = int(parent.stdout.readline())
-            # Anywhere in the start and the drawing, or within a block or its writing.
-            if kill % 4:
-                assert wait_for(folder, min(before + choose.randint(1, 10), NUM_RESULTS))
-                time.sleep(choose.uniform(0, 0.02))
-            elif kill:
-                time.sleep(choose.uniform(0, first_result_s))
-            else:
-                assert wait_for(folder, 1)
-                first_result_s = time.perf_counter() - begin
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            status = int(parent.stdout.readline())
-            assert status in (0, signal.SIGKILL)
-            incomplete += len(lines(folder)) < NUM_RESULTS
-            assert len(Store(folder / FILE).records) >= before
-        print(file=parent.stdin, flush=True)
-        parent.stdout.readline()
-        assert parent.stdout.readline() == "0\n"
+
+        def child(function: str, line: int) -> int:
+            print(function, line, file=parent.stdin, flush=True)
+            return int(parent.stdout.readline())
+
+        for order in orders:
+            assert child(*order) == signal.SIGKILL
+            assert Store(folder / FILE).damaged == 0
+            stored.append(len(lines(folder)))
+        assert child("write", 0) == 0
         parent.stdin.close()
-    assert incomplete >= 10
+    assert stored == sorted(stored) and stored[-5] < NUM_RESULTS == stored[-4]
     assert tables(folder) == tables(complete)
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(complete, tmp_path):
     folder = tmp_path / "out"
-    with process(folder) as started:
-        assert wait_for(folder, 10)
-        started.send_signal(signal.SIGINT)
-        _, errors = started.communicate(timeout=30)
+    with process(folder, "arm(signal.SIGINT, 'compute_block', 200)") as started:
+        _, errors = started.communicate()
     assert started.returncode == 130
     kept = len(Store(folder / FILE).records)
-    assert 10 <= kept < NUM_RESULTS
+    assert 0 < kept < NUM_RESULTS
     last = errors.splitlines()[-1]
     assert last == (
         f"error: interrupted: {kept} of {NUM_RESULTS} results are stored; the same command goes on "
