@@ -97,9 +97,12 @@ def test_two_machines_leave_what_one_process_leaves_though_it_is_interrupted_and
 
     def kill_one(store: Store, records) -> None:
         add(store, records)
-        for process in computing()[: 1 - len(killed)]:
-            os.kill(process, signal.SIGKILL)
-            killed.append(process)
+        for _ in range(100 if not killed else 0):  # until one is in the middle of a block
+            for process in computing()[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+                return
+            time.sleep(0.005)
 
     monkeypatch.setattr(Store, "add", kill_one)
     assert call(tmp_path, *on_ray) == 0
