@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.engine.scenarios import BaseScenario
 
@@ -17,6 +18,9 @@ holds them to that.
 MAX_REQUESTS = 2**30
 """Of one workload: the engine counts them in 32 bits, padded."""
 LONG_S = 10.0
+"""What takes longer is forecast."""
+SURE = 0.1
+"""Of a run's time, after which the forecast is repeated: by then it knows all policies."""
 
 Sizes = Mapping[BaseScenario, float]
 """The expected number of requests of each scenario's test traffic."""
@@ -72,9 +76,21 @@ def announce(num_cases: int, num_stored: int, sizes: Sizes, at_once: float) -> s
     )
 
 
-def predict(num_cases: int, num_simulations: float, num_events: float, seconds: float) -> str:
-    """The line after the first block, which has measured how long policies take."""
-    return (
-        f"{num_cases} results to go: some {num_simulations:.3g} simulations of {num_events:.3g} "
-        f"events, {seconds:.0f} s at {num_events / max(seconds, 1e-9) / 1e6:.3g} million events/s"
-    )
+class Forecast(NamedTuple):
+    """What is left of a run: by the blocks that have run, compiling left out.
+
+    share: of the time that the results take in all, what is spent.
+    """
+
+    num_cases: int
+    num_simulations: float
+    num_events: float
+    seconds: float
+    share: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_cases} results to go: some {self.num_simulations:.3g} simulations of "
+            f"{self.num_events:.3g} events, {self.seconds:.0f} s at "
+            f"{self.num_events / max(self.seconds, 1e-9) / 1e6:.3g} million events/s"
+        )

@@ -5,6 +5,7 @@ In blocks: whatever a block finishes is stored before the next one begins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from statistics import fmean
@@ -124,6 +125,7 @@ class Records:
     ) -> None:
         self._store, self._inputs, self._stopwatch = store, inputs, stopwatch
         self._key, self._pace, self._executor = Keys(), Pace(inputs), executor
+        self._due_s = 0.0  # when so much is spent, the next forecast is
 
     def __getitem__(self, case: Case) -> Record:
         return self._store.records[self._key(case)]
@@ -158,15 +160,16 @@ class Records:
                 raise KeyboardInterrupt(self._what_is_kept(cases)) from None
 
     def _keep(self, done: Done, rest: Sequence[Case]) -> None:
-        """Store a block; the first one tells how long the rest takes."""
+        """Store a block, and say how long the rest takes, if that is long and was not said yet."""
         with self._stopwatch.part("store"):
             self._store.add({self._key(case): record for case, record in done.records.items()})
-        if not self._pace.known:
-            at_once = self._executor.workers
-            placing_s = {policy: s / at_once for policy, s in done.placing_s.items()}
-            if line := self._pace.predict(done.records, done.seconds / at_once, placing_s, rest):
-                print(line, flush=True)
-        self._pace.learn(done.block, done.seconds)
+        self._pace.learn(done, self._executor.workers)
+        if self._pace.spent_s >= self._due_s:
+            left = self._pace.predict(rest)
+            if left.seconds >= forecast.LONG_S and (not self._due_s or left.share >= forecast.SURE):
+                print(left, flush=True)
+            total_s = self._pace.spent_s + left.seconds
+            self._due_s = math.inf if left.share >= forecast.SURE else forecast.SURE * total_s
 
     def _what_is_kept(self, cases: Sequence[Case]) -> str:
         if self._store.path is None:

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.engine import forecast
+from experiments.engine.executor import Done
 from experiments.engine.inputs import InputMaker
 from experiments.engine.points import Case
 from experiments.engine.scenarios import BaseScenario, Replayed
@@ -23,19 +24,29 @@ share their traffic, as a search then places eight in the time of three."""
 
 
 class Pace:
-    """How fast results come, as the blocks that have run tell, by kind of case."""
+    """How fast results come, as the blocks that have run tell, by kind of case and by policy."""
 
     def __init__(self, inputs: InputMaker) -> None:
         self._inputs = inputs
         self._requests_per_s: dict[Hashable, float] = {}
+        self._done: dict[Case, Record] = {}
+        self._placing_s: dict[str, float] = {}
+        self._testing_s = 0.0
+
+    def learn(self, done: Done, side_by_side: int) -> None:
+        """Take note of how long a block took, of so many that are computed side by side."""
+        kind = _kind(done.block[0].scenario)
+        self._requests_per_s[kind] = max(self.work(done.block) / done.seconds, 1.0)
+        self._done |= done.records
+        for policy, seconds in done.placing_s.items():
+            self._placing_s[policy] = self._placing_s.get(policy, 0.0) + seconds / side_by_side
+        testing_s = max(done.seconds - sum(done.placing_s.values()), 0.0)
+        self._testing_s += testing_s / side_by_side
 
     @property
-    def known(self) -> bool:
-        return bool(self._requests_per_s)
-
-    def learn(self, block: Sequence[Case], seconds: float) -> None:
-        """Take note of how long a block took."""
-        self._requests_per_s[_kind(block[0].scenario)] = max(self.work(block) / seconds, 1.0)
+    def spent_s(self) -> float:
+        """Compiling left out."""
+        return self._testing_s + sum(self._placing_s.values())
 
     def work(self, cases: Iterable[Case]) -> float:
         """Requests to simulate."""
@@ -67,38 +78,36 @@ class Pace:
         if block:
             yield block
 
-    def predict(
-        self,
-        done: Mapping[Case, Record],
-        seconds: float,
-        placing_s: Mapping[str, float],
-        rest: Sequence[Case],
-    ) -> str | None:
-        """How long the rest takes, in words if that is long, from a block that was measured.
+    def predict(self, rest: Sequence[Case]) -> forecast.Forecast:
+        """What the rest takes, and what share of all that is done, from the blocks that have run.
 
-        A policy takes time for training requests, the remainder of the work for those of the test.
+        A policy takes time for training requests, and the more devices there are to fill the more
+        often; the remainder of the work is for the requests of the test.
         """
-        _, tested = self._traffic(done, None)
-        _, events = self._traffic(rest, None)
-        total = max(seconds - sum(placing_s.values()), 0.0) * events / max(tested, 1.0)
+        of_all = [*self._done]
+        events = sum(self._tested(case) for case in rest)
+        left_s = self._testing_s * events / max(sum(map(self._tested, of_all)), 1.0)
         simulations = float(len(rest))
         for policy in dict.fromkeys(case.policy for case in rest):
-            alike = [case for case in done if case.policy == policy] or [*done]
-            trained, _ = self._traffic(alike, None)
-            to_train, _ = self._traffic(rest, policy)
-            of_policy_s = placing_s.get(policy, sum(placing_s.values()))
-            total += of_policy_s * to_train / max(trained, 1.0)
-            mean = sum(done[case]["num_simulations"] for case in alike) / len(alike)
-            simulations += mean * sum(case.policy == policy for case in rest)
-            events += mean * to_train
-        if total < forecast.LONG_S:
-            return None
-        return forecast.predict(len(rest), simulations, events, total)
+            own = [case for case in rest if case.policy == policy]
+            alike = [case for case in of_all if case.policy == policy] or of_all
+            work = sum(map(self._trained, own))
+            of_policy_s = self._placing_s.get(policy, sum(self._placing_s.values()))
+            left_s += of_policy_s * work / max(sum(map(self._trained, alike)), 1.0)
+            devices = sum(case.scenario.num_devices for case in alike)
+            for_device = sum(self._done[case]["num_simulations"] for case in alike) / devices
+            simulations += for_device * sum(case.scenario.num_devices for case in own)
+            events += for_device * work
+        share = self.spent_s / max(self.spent_s + left_s, 1e-9)
+        return forecast.Forecast(len(rest), simulations, events, left_s, share)
 
-    def _traffic(self, cases: Iterable[Case], policy: str | None) -> tuple[float, float]:
-        """Requests of training and of test traffic, of one policy or of all."""
-        sizes = [self._inputs.num_requests(s) for p, s in cases if policy in (None, p)]
-        return sum(train for train, _ in sizes), sum(test for _, test in sizes)
+    def _tested(self, case: Case) -> float:
+        """Requests of the test traffic."""
+        return self._inputs.num_requests(case.scenario)[1]
+
+    def _trained(self, case: Case) -> float:
+        """Requests of the training traffic, by devices."""
+        return self._inputs.num_requests(case.scenario)[0] * case.scenario.num_devices
 
 
 def chunks(block: Iterable[Case], num_requests: Mapping[BaseScenario, int]) -> Iterator[list[Case]]:

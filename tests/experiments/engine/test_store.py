@@ -272,13 +272,13 @@ def test_a_damaged_store_is_mended_with_one_message(complete, tmp_path, computed
 DRIVER = textwrap.dedent("""
     import os, signal, sys, time
     import run
-    from experiments.engine import runner, schedule
+    from experiments.engine import files, runner, schedule, store
     schedule.FIRST_BLOCK, schedule.BLOCK_S, schedule.SHARED_BLOCK_S = 1, 0.0, 0.0
 
     def arm(number, function, line):
         def count(frame, event, _):
             nonlocal line
-            if frame.f_code.co_name != function or "experiments" not in frame.f_code.co_filename:
+            if frame.f_code is not function.__code__:
                 return None
             line -= event == "line"
             if event == "line" and line == 0:
@@ -297,7 +297,8 @@ FORK = textwrap.dedent("""
         child = os.fork()
         if not child:
             sys.stdout = sys.stderr = open(os.devnull, "w")
-            arm(signal.SIGKILL, order[0], int(order[1]))
+            function = store._append if order[0] == "store" else files.write
+            arm(signal.SIGKILL, function, int(order[1]))
             break
         print(os.waitpid(child, 0)[1], flush=True)
     else:
@@ -323,7 +324,7 @@ def process(folder: Path, start: str) -> subprocess.Popen[str]:
 def test_twelve_sigkills_change_no_byte(complete, tmp_path):
     """Before any line of storing a block, later of writing a file at the end."""
     folder = tmp_path / "out"
-    orders = [("_append", line) for line in range(20, 100, 11)]  # so each time another line of it
+    orders = [("store", line) for line in range(20, 100, 11)]  # so each time another line of it
     orders += [("write", line) for line in range(5, 50, 12)]
     stored = []
     with process(folder, FORK) as parent:
@@ -345,7 +346,8 @@ def test_twelve_sigkills_change_no_byte(complete, tmp_path):
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(complete, tmp_path):
     folder = tmp_path / "out"
-    with process(folder, "arm(signal.SIGINT, 'compute_block', 200)") as started:
+    start = "from experiments.engine import compute; arm(signal.SIGINT, compute.compute_block, 200)"
+    with process(folder, start) as started:
         _, errors = started.communicate()
     assert started.returncode == 130
     kept = len(Store(folder / FILE).records)

@@ -22,15 +22,20 @@ import run
 from beta_jax.analysis.statistics import mean_interval
 from configs import sec6_3 as sec6_3_config
 from configs import sweep as sweep_config
-from experiments.engine import compute, fields, forecast, schedule
+from experiments.engine import compute, fields, forecast, runner, schedule
+from experiments.engine.executor import Done
 from experiments.engine.inputs import InputMaker
 from experiments.engine.model_files import ModelFileError, ModelSpec, read_models
+from experiments.engine.points import Case
 from experiments.engine.scenarios import scenario_of
+from experiments.engine.store import Store
+from experiments.engine.timing import Stopwatch
 from experiments.tools import sweep
 
 ROOT = Path(run.__file__).parent
 SMALL = {"durations_s": [60], "num_models": [3], "num_devices": [2], "rates": [4], "seeds": 1}
 BASE = scenario_of(sec6_3_config.CONFIG)
+RECORD: Any = {"num_simulations": 1}
 
 
 def configure(**changes: Any) -> sweep.Config:
@@ -335,6 +340,42 @@ def test_a_long_run_says_what_it_will_take(monkeypatch, capsys):
     assert simulations == 2 * to_go  # one to place, one to test
     assert events == pytest.approx(240 * simulations, rel=0.01)
     assert seconds == pytest.approx(events / (1e6 * speed), abs=0.6)
+
+
+def test_what_is_left_is_forecast_at_first_and_after_a_tenth(monkeypatch, capsys):
+    """Points that take longer the later they come, as those of a sweep over devices do."""
+    monkeypatch.setattr(schedule, "FIRST_BLOCK", 1)
+    monkeypatch.setattr(schedule, "BLOCK_S", 0.0)
+    monkeypatch.setattr(schedule, "SHARED_BLOCK_S", 0.0)
+    taken_s, told = [], []
+
+    class Steady:
+        """Computes nothing, in a time that is known."""
+
+        workers = 1
+
+        def compute(self, blocks, inputs, *_):
+            for block in blocks:
+                placing_s = {
+                    policy: factor * scenario.num_devices * inputs.num_requests(scenario)[0]
+                    for (policy, scenario), factor in zip(block, (1e-5, 1e-4), strict=True)
+                }
+                taken_s.append(sum(placing_s.values()) + 0.01)
+                yield Done(block, dict.fromkeys(block, RECORD), placing_s, taken_s[-1])
+                told.append(capsys.readouterr().out)
+
+    config = configure(
+        **{"num_devices": [*range(1, 33)], "rates": [20], "policies": ["sr-greedy", "mp-search"]},
+        **{"num_models": [3], "durations_s": [60]},
+    )
+    records = runner.Records(Store(None), InputMaker(), Stopwatch(0.0), Steady())
+    records.compute(Case(point.policy, point.scenario) for point in sweep.points(config))
+    spent_s, total_s = [*itertools.accumulate(taken_s)], sum(taken_s)
+    forecasts = [i for i, line in enumerate(told) if "results to go" in line]
+    assert forecasts == [0, next(i for i, s in enumerate(spent_s) if s >= 0.1 * total_s)]
+    for i in forecasts:
+        left_s = float(re.search(r"(\S+) s at", told[i])[1])
+        assert left_s == pytest.approx(total_s - spent_s[i], rel=0.05)
 
 
 @pytest.mark.slow
