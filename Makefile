@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: figure test check hooks coverage docs benchmark clean
+.PHONY: figure test check hooks coverage docs notebooks linkcheck benchmark clean
 
 figure: .venv/run  ## the paper's "Serving very large models": table and picture in results/sec6_3
 	.venv/bin/python run.py --config sec6_3
@@ -24,6 +24,15 @@ coverage: .venv/dev  ## lines that no test runs; takes twice as long as the test
 
 docs: .venv/docs  ## pages and API reference in docs/_build/html/index.html; a warning is an error
 	.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+notebooks: .venv/docs  ## runs those of examples/ and stores what they show
+	.venv/bin/python docs/run_notebooks.py
+
+linkcheck: .venv/docs  ## links to other sites, of pages and of README; needs a network
+	.venv/bin/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
+	.venv/bin/sphinx-build -q -C -D extensions=myst_parser -D root_doc=README \
+		-D include_patterns=README.md,CONTRIBUTING.md,CHANGELOG.md -D suppress_warnings=myst.xref_missing,toc \
+		-b linkcheck . docs/_build/linkcheck
 
 benchmark: .venv/dev  ## million events per second against a scalar Numba loop
 	.venv/bin/python benchmarks/simulate.py

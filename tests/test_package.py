@@ -17,6 +17,8 @@ import pytest
 
 import beta_jax
 
+import documents
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -76,6 +78,16 @@ def test_an_installed_package_finds_its_profiles(python, tmp_path):
     file, checksum = run(python, "-c", script, cwd=tmp_path).split()
     assert Path(file).is_relative_to(python.parents[1])
     assert checksum == beta_jax.load_profile(ROOT / "data/profiles/v100.json").checksum()
+
+
+@pytest.mark.slow
+def test_the_scripts_of_readme_print_what_it_says_away_from_the_checkout(python, tmp_path):
+    shown = [*documents.blocks("README.md")]
+    script, printed = (
+        "".join(block.text for block in shown if block.kind == kind) for kind in ("python", "text")
+    )
+    assert run(python, "-c", script, cwd=tmp_path) == printed
+    assert (tmp_path / "timeline.json").stat().st_size > 10_000
 
 
 SCRIPT = """

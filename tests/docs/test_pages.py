@@ -1,31 +1,12 @@
-"""What the pages of docs/ show is what happens, and the API reference has every public name."""
+"""The API reference has every public name, and every page can be reached."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-
-import pytest
 
 import beta_jax
 
 import documents
-
-PAGES = ("concepts", "faq", "traces")
-BLOCK = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_scripts_of_a_page_print_what_it_says(page: str):
-    text = (documents.ROOT / "docs" / f"{page}.md").read_text()
-    blocks = BLOCK.findall(text)
-    assert len(blocks) == text.count("```python") > 0
-    for code, expected in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, page, "exec"), {})
-        assert printed.getvalue() == expected
 
 
 def test_the_reference_has_every_public_name():
