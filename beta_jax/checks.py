@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 import reprlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,17 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 REAL = "biuf"
 """Kinds of dtypes."""
+MOST_BYTES = 64 * 2**20
+"""Of a file that is read as a whole: what is meant to be one never comes near."""
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """A file's content. Raises ValueError for more than so many bytes, OSError."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"refused: larger than {most_bytes} bytes")
+    return content
 
 
 def require_numbers(**arguments: Any) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_jax import checks
+from beta_jax import checks, load_placement, load_profile
 from beta_jax.types import Model, Workload
 
 NO_NUMBERS = (None, "1", b"1", [], [1.0], 1j, np.ones(2), np.array("x"), 10**400)
@@ -55,3 +55,18 @@ def test_numbers_that_would_round_become_pythons():
     model = Model("a", "t", slo_s=np.float16(0.1), rate_rps=Fraction(1, 2), cv=2)
     assert [*map(type, (model.slo_s, model.rate_rps, model.cv))] == [float, float, int]
     assert hash(model) == hash(Model("a", "t", float(np.float16(0.1)), 0.5, 2))
+
+
+def test_files_that_are_read_as_a_whole_have_a_limit(tmp_path, monkeypatch):
+    path = tmp_path / "p.json"
+    path.write_bytes(b"[" + b" " * checks.MOST_BYTES)
+    for load in (load_profile, load_placement):
+        with pytest.raises(ValueError, match=rf"p\.json: refused: larger than {checks.MOST_BYTES}"):
+            load(path)
+
+
+def test_many_keys_are_no_reason_to_wait(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text("{" + ",".join(f'"{number}": 0' for number in range(300_000)) + ', "7": 0}')
+    with pytest.raises(ValueError, match="duplicate key '7'"):
+        load_profile(path)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from beta_jax.checks import read_bytes
 from beta_jax.placement.codec import group_from_document, groups_to_document
 from beta_jax.placement.placement import Placement, PlacementError, Schedule
 from beta_jax.types import Model
@@ -58,9 +59,13 @@ def load_placement(
     pools: the names of the cluster's pools; a group that names none is in the first.
     """
     try:
-        document = json.loads(Path(path).read_text())
+        text = read_bytes(Path(path))
     except OSError as error:
         raise PlacementError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise PlacementError(f"{path}: {error}") from None
+    try:
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PlacementError(f"{path}: not JSON: {error}") from None
     header = {"format": FORMAT, "version": VERSION}

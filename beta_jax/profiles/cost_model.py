@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import read_bytes
 from beta_jax.profiles.architectures import Architecture, find_architecture
 from beta_jax.profiles.profile import (
     FORMAT,
@@ -423,7 +424,7 @@ def load_cost_model(source: str | Path) -> CostModel:
     """
     path = shipped(str(source), "cost_models") or Path(source)
     try:
-        document = read_json(path.read_bytes())
+        document = read_json(read_bytes(path))
         if (document["format"], document["version"]) != (MODEL_FORMAT, MODEL_VERSION):
             raise ProfileError(f"not {MODEL_FORMAT!r} version {MODEL_VERSION}")
         by_number = {

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from beta_jax.checks import read_bytes
+
 PICKLE_LIMIT_BYTES = 16 * 2**20
 """No pickle of the artifact comes near this size."""
 _ROW = ("model", "dp", "op", "pp", "batch", "stage_latency_s", "weight_mem_bytes", "act_mem_bytes")
@@ -67,9 +69,7 @@ def from_rows(rows: list[Any]) -> dict[str, Any]:
 
 def read_pickle(path: Path) -> dict[str, Any]:
     """From the artifact's pickle, {name: ProfilingResult}; nothing it names is imported or run."""
-    with path.open("rb") as file:
-        data = file.read(PICKLE_LIMIT_BYTES + 1)
-    results = _unpickle(data)
+    results = _unpickle(read_bytes(path, PICKLE_LIMIT_BYTES))
     if not isinstance(results, dict):
         raise ValueError(
             f"the pickle holds a {type(results).__name__}, not a dictionary of profiles"
@@ -144,8 +144,6 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(data: bytes) -> Any:
-    if len(data) > PICKLE_LIMIT_BYTES:
-        raise ValueError(f"refused: larger than {PICKLE_LIMIT_BYTES} bytes")
     try:
         for opcode, argument, _ in pickletools.genops(data):
             # A memo index promises that many objects, and memory is taken for all of them at once.

@@ -15,6 +15,7 @@ import math
 import os
 import reprlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_jax.checks import read_bytes
 from beta_jax.profiles import importers as profile_import
 from beta_jax.types import ParallelConfig
 
@@ -278,7 +280,7 @@ def load_profile(source: str | os.PathLike[str]) -> Profile:
         if path.suffix in (".pkl", ".pickle"):
             document = profile_import.read_pickle(path)
         else:
-            document = read_json(path.read_bytes())
+            document = read_json(read_bytes(path))
         if isinstance(document, list):
             document = profile_import.from_rows(document)
         elif isinstance(document, dict) and "schema" in document:
@@ -327,10 +329,10 @@ def read_json(text: bytes) -> Any:
     """The content of a JSON file; raises ProfileError if it is none, or has a key twice."""
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := {key for key in keys if keys.count(key) > 1}:
+        if len(found := dict(pairs)) < len(pairs):
+            twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
             raise ProfileError(f"duplicate key {reprlib.repr(min(twice))}")
-        return dict(pairs)
+        return found
 
     try:
         return json.loads(text, object_pairs_hook=without_duplicates)
