@@ -5,9 +5,9 @@
 Every program below is written as its library's users would, and does the same: about so many
 requests from one seed, of which a tenth is left out (the first of them; here half a tenth at both
 ends), to the mean wait of the others. Lines of code are those of its body and of the helpers that
-it calls, without blanks and comments, as the formatter breaks them. Times are of one core after one
-call that does not count (here it compiles), and include making the traffic. Here it is the same
-function for one seed and for many at once, which are its lanes.
+it calls, without blanks and comments, as the formatter breaks them. Times are the processor's, on
+one core, after one call that does not count (here it compiles), and include making the traffic.
+Here it is the same function for one seed and for many at once, which are its lanes.
 
 The queues: M/M/1 at load 0.8; M/D/2, one queue before two servers, at 0.8; a pipeline of two stages
 of 0.4 and 0.6 s at 1.2 requests/s; two models with a device each, 0.8 and 0.4 requests/s of 1 s.
@@ -294,7 +294,7 @@ def lines_of(program: Callable[..., Any]) -> int:
 
 
 class Row(NamedTuple):
-    """What a program came to: mean wait, half its 95 % interval, requests/s of the median call."""
+    """What a program came to: the mean wait, half its 95 % interval, the median call's speed."""
 
     library: str
     wait_s: float
@@ -317,17 +317,17 @@ def measure(queue: Queue, requests: int, seeds: int, lanes: int) -> list[Row]:
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for seed in range(1, seeds + 1):
         for name, (_, call) in programs.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             waits[name].append(float(call(seed)))
-            taken[name].append(time.perf_counter() - begin)
+            taken[name].append(time.process_time() - begin)
     many = range(1, lanes + 1)
     queue.here(many, requests)
     name = f"here, {lanes} lanes"
     taken[name] = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         waits[name] = queue.here(many, requests).tolist()
-        taken[name].append(time.perf_counter() - begin)
+        taken[name].append(time.process_time() - begin)
     return [
         Row(
             name,

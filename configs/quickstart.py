@@ -22,7 +22,8 @@ Takes 7 s, and 13 s the first time. Expect on the last 30 % of the example's req
 and 98.5 % for `local-search` (90.4 and 98.9 % in training), for 15.5 GiB of weights in a second
 group;
 mp-search, which the bound does not hold, reaches 100 % for 41.4 GiB. changes.csv says what changes
-in each group, history.csv and its figure how the search went on.
+in each group, history.csv and its figure how the search went on, certificates.csv what no placement
+exceeds on the training requests.
 --config.local_search.budget_simulations=100000 searches longer, --config.train_slices=8
 --config.local_search.worst_share=0.25 for the worst quarter of the training time.
 
