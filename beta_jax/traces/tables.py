@@ -130,6 +130,7 @@ def checked_chunks(path: Path, columns: dict[str, Column]) -> Iterator[tuple[int
     rows = 0
     with _guarded(path), _open(path, show=True) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a cast: `blame` says which field
         try:
             reader = pd.read_csv(
                 file,

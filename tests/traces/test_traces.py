@@ -248,6 +248,7 @@ BAD = {
     "no time": (LLM.replace("2023-11-16 18:17:04", "yesterday"), "line 3, column TIMESTAMP: "),
     "no such day": (LLM.replace("11-16 18:17:04", "13-16 18:17:04"), "line 3, column TIMESTAMP"),
     "no tokens": (LLM.replace("4808", "x"), "line 2, column ContextTokens: expected a whole"),
+    "infinite tokens": (LLM.replace("4808", "inf"), "line 2, column ContextTokens: .*'inf'"),
     "negative rate": (RATES.replace("0.5", "-0.5"), "line 2, column rate: expected a number >= 0"),
     "NaN CV": (RATES.replace("0.5,2", "0.5,nan"), "line 2, column cv: expected a number >= 0"),
     "uneven windows": (RATES.replace("600", "700"), "windows of equal length"),
@@ -257,6 +258,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_one_clear_line(case, write, tmp_path):
     text, message = BAD[case]

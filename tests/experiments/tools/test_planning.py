@@ -242,7 +242,7 @@ def test_a_schedule_is_compared_in_service_only(main, tmp_path):
                 "--config.policies=local-search",
                 "--config.local_search.budget_simulations=-1",
             ],
-            "budgets must be >= 0",
+            "budget_simulations must be >= 0",
         ),
         (["evaluate", "--config.placement="], "placement files must be given"),
         (["evaluate", "--config.placement={example},{example}"], "each once"),
