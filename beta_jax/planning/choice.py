@@ -54,7 +54,8 @@ def certificate_rows(choice: Choice, training: Sequence[Workload]) -> list[dict[
     """Of each placement its mean SLO attainment on the training workloads, what no static one
     exceeds there, the tightest bound that a policy proved, and the gap between them."""
     known = [r.upper_bound for r in choice.results.values() if r.upper_bound is not None]
-    bound = min(known) if known else training_bound(choice.problem, training)
+    best = float(choice.attainment.mean(0).max())
+    bound = min(known) if known else training_bound(choice.problem, training, best)
     rows = []
     for name in choice.placements:
         attained = choice.training(name)["train_attainment"]

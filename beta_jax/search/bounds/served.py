@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 from beta_jax.placement.placement import weight_on_device
 from beta_jax.placement.problem import Problem
-from beta_jax.search.instances import (
-    NEVER_FITS,
-    devices_table,
-    fits_alone,
-    fitting_configs,
-    weight_table,
-)
+from beta_jax.search.bounds.linear import Classes, served_by_hosts, serving_configs
+from beta_jax.search.instances import NEVER_FITS, devices_table, weight_table
 from beta_jax.simulator.engine import idle_ticks, request_overhead_ticks, slo_ticks
 from beta_jax.traits import Trait
 from beta_jax.types import NO_DEADLINE, Workload
@@ -35,25 +30,40 @@ def attainment_bound(problem: Problem, workload: Workload) -> float:
 
     Only the configurations count at which a model fits the memory and an idle group serves it
     within its SLO: requests of models without any are lost. Besides, the devices hold the weights
-    of only so many models, and all of them together do only so much work between a request's
-    arrival and its deadline (left out with more than `LONG` requests). 1 under rules that it does
-    not hold for. NaN for an empty workload.
+    of only so many models, a group serves only so many of one model's requests, and all devices
+    together do only so much work between a request's arrival and its deadline (the latter two are
+    left out with more than `LONG` requests). 1 under rules that it does not hold for. NaN for an
+    empty workload.
     """
     if not len(workload):
         return float("nan")
-    if RELIES_ON not in problem.rules.traits(workload):
-        return 1.0
-    most = most_served(problem, workload)
-    if len(workload) <= LONG:
-        in_time = ServedBound(problem, workload).in_time(problem.cluster.num_devices)
-        most = min(most, _whole(in_time))
-    return most / len(workload)
+    return _whole(training_bound(problem, [workload]) * len(workload)) / len(workload)
 
 
-def training_bound(problem: Problem, workloads: Sequence[Workload]) -> float:
-    """An upper bound on the mean SLO attainment over the workloads; empty ones count as 0."""
-    found = [attainment_bound(problem, workload) for workload in workloads]
-    return float(np.nan_to_num(found).mean())
+def training_bound(
+    problem: Problem, workloads: Sequence[Workload], attained: float = -math.inf
+) -> float:
+    """An upper bound on the mean SLO attainment over the workloads; empty ones count as 0.
+
+    attained: by some placement; where a simple bound shows that nothing attains more, the others
+    are not asked.
+    """
+    asking = [workload for workload in workloads if len(workload)]
+    share = len(asking) / len(workloads)
+    if not asking or any(RELIES_ON not in problem.rules.traits(workload) for workload in asking):
+        return share
+    requests = np.array([len(workload) for workload in asking])
+    most = np.array([most_served(problem, workload) for workload in asking])
+    found = share * float((most / requests).mean())
+    if found <= attained or requests.max() > LONG:
+        return found
+    work, _ = _cheapest(problem)
+    worked = [_worked(problem, workload, work) for workload in asking]
+    most = np.minimum(most, [_whole(_by_class(classes)) for classes in worked])
+    found = share * float((most / requests).mean())
+    if found <= attained:
+        return found
+    return min(found, share * served_by_hosts(problem, asking, work, worked))
 
 
 def most_served(problem: Problem, workload: Workload) -> int:
@@ -76,12 +86,10 @@ class ServedBound:
 
     def __init__(self, problem: Problem, workload: Workload) -> None:
         self._holds = RELIES_ON in problem.rules.traits(workload)
-        self._workload = workload
         self._memory = [int(pool.memory_bytes) for pool in problem.cluster.pools]
         self._work, self._weight = _cheapest(problem)
         self._lightest = _lightest(problem)
         self._slo = slo_ticks(problem)
-        self._overhead = request_overhead_ticks(problem.rules)
         served = workload.model[workload.model >= 0]
         self._requests = np.bincount(served, minlength=len(problem.models))
         self._span = float(np.ptp(workload.arrival)) if len(workload) else 0.0
@@ -111,26 +119,34 @@ class ServedBound:
         """Bytes of all devices together."""
         return sum(memory * n for memory, n in zip(self._memory, num_devices, strict=True))
 
-    def in_time(self, num_devices: int) -> float:
-        """The most requests that devices could serve that all work on one request at a time.
 
-        A request may be served in part, then it counts in part. The amounts of work that can be
-        done in time on sets of requests are a polymatroid, so it is best to go by ascending work:
-        each class adds what can be done with it beyond what could be done without.
-        """
-        model, arrival = self._workload.model, self._workload.arrival
-        known = np.flatnonzero((model >= 0) & (self._work[model] < NO_DEADLINE))
-        model, release = model[known], arrival[known] - arrival[0]
-        work = self._work[model]
-        deadline = np.minimum(self._slo[model] - self._overhead, NO_DEADLINE // 2) + release
-        total, done = 0.0, 0
-        for amount in np.unique(work):
-            chosen = work <= amount
-            jobs = zip(*(a[chosen].tolist() for a in (release, deadline, work)), strict=True)
-            now_done = _most_work(list(jobs), num_devices)
-            total += (now_done - done) / float(amount)
-            done = now_done
-        return total
+def _worked(problem: Problem, workload: Workload, work: NDArray[np.int64]) -> Classes:
+    """How much of the requests' work can be done in time by devices that all work on one at a time.
+
+    work: device-ticks of a request, [model]. In device-ticks, of the requests that take no more
+    than an amount of work, in ascending order.
+    """
+    known = np.flatnonzero((workload.model >= 0) & (work[workload.model] < NO_DEADLINE))
+    model, release = workload.model[known], workload.arrival[known] - workload.arrival[0]
+    overhead = request_overhead_ticks(problem.rules)
+    deadline = np.minimum(slo_ticks(problem)[model] - overhead, NO_DEADLINE // 2) + release
+    classes = []
+    for amount in np.unique(work[model]):
+        chosen = work[model] <= amount
+        jobs = zip(*(a[chosen].tolist() for a in (release, deadline, work[model])), strict=True)
+        classes.append((int(amount), _most_work(list(jobs), problem.cluster.num_devices)))
+    return classes
+
+
+def _by_class(classes: Classes) -> float:
+    """The most requests that can be worked on in time; those that are in part, count in part.
+
+    The amounts of work that can be done in time on sets of requests are a polymatroid, so it is
+    best to go by ascending work: each class adds what can be done with it beyond what could be
+    done without.
+    """
+    done = [0, *(done for _, done in classes)]
+    return sum((b - a) / amount for a, b, (amount, _) in zip(done, done[1:], classes, strict=False))
 
 
 def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -138,17 +154,13 @@ def _cheapest(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
     `NO_DEADLINE` for a model that no configuration can serve.
     """
-    kinds = {model.type for model in problem.models}
-    profiled = {config for kind in kinds for config in problem.profile.configs(kind)}
-    configs = fitting_configs(problem, profiled)
-    idle = idle_ticks(problem, configs)
-    able = fits_alone(problem, configs) & (idle <= slo_ticks(problem)[:, None])
-    overhead = request_overhead_ticks(problem.rules)
+    configs, able = serving_configs(problem)
+    busy = idle_ticks(problem, configs) - request_overhead_ticks(problem.rules)
     op = np.array([config.op for config in configs], np.int64)
     size = np.array([config.num_devices for config in configs], np.int64)
     work, weight = (
         np.where(able, table, NO_DEADLINE).min(1, initial=NO_DEADLINE)
-        for table in ((idle - overhead) * op, weight_table(problem, configs) * size)
+        for table in (busy * op, weight_table(problem, configs) * size)
     )
     return work, weight
 

@@ -134,7 +134,9 @@ def local_search(
             latest = next(search)
             if latest.score > history[-1].score:
                 history.append(latest)
-        bound = latest.attainment if latest.is_best else training_bound(problem, workloads)
+        bound = latest.attainment
+        if not latest.is_best:
+            bound = training_bound(problem, workloads, latest.attainment)
         results.append(
             Result(
                 latest.placement,
