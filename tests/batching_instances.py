@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from beta_jax import Cluster, Group, Model, ParallelConfig, Placement, Problem, Rules, Schedule
@@ -15,7 +15,7 @@ from instances import CONFIGS, Instance, make_profile, workloads
 
 NUM_MODELS = 3
 # Examples share compiled programs only while shapes repeat, so the first few are slow.
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=60)
 
 
 @st.composite

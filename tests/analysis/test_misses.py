@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import beta_jax
@@ -41,7 +41,7 @@ from instances import Instance, instances, make_profile, worked
 DISPATCHES = tuple(beta_jax.Dispatch)
 SECOND = reference.TICKS_PER_SECOND
 ONE, TWO = ParallelConfig(1, 1), ParallelConfig(1, 2)
-relaxed = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=40)
 
 
 def serve(instance: Instance) -> Outcome:

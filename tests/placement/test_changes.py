@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -81,14 +81,12 @@ def most_kept(old: Placement, new: Placement) -> float:
     )
 
 
-@settings(deadline=None)
 @given(some_placements, some_placements)
 def test_no_other_way_to_match_groups_loads_less(old: Placement, new: Placement):
     change = compare_placements(PROBLEM, old, new)
     assert change.bytes_moved == size_of(new) - most_kept(old, new)
 
 
-@settings(deadline=None)
 @given(some_placements, some_placements)
 def test_the_groups_of_a_change_are_those_of_both_placements(old: Placement, new: Placement):
     groups = compare_placements(PROBLEM, old, new).groups
@@ -114,7 +112,6 @@ def test_the_groups_of_a_change_are_those_of_both_placements(old: Placement, new
             assert group.old_config.num_devices == group.new_config.num_devices
 
 
-@settings(deadline=None)
 @given(some_placements, some_placements, st.randoms())
 def test_order_of_groups_is_irrelevant_and_what_stays_is_the_same_both_ways(old, new, random):
     moved = compare_placements(PROBLEM, old, new).bytes_moved
@@ -124,7 +121,6 @@ def test_order_of_groups_is_irrelevant_and_what_stays_is_the_same_both_ways(old,
     assert size_of(new) - moved == size_of(old) - back
 
 
-@settings(deadline=None)
 @given(some_placements)
 def test_nothing_changes_between_equal_placements(placement: Placement):
     change = compare_placements(PROBLEM, placement, placement)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -36,7 +36,7 @@ from beta_jax.search.result import Result, score_counts
 
 from instances import CONFIGS, fill_partitions, make_profile, mixed_problem, problems, workloads
 
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module")

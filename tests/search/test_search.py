@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -38,7 +38,7 @@ from beta_jax.simulator.engine import Kernel
 import reference
 from instances import CONFIGS, make_profile, mixed_problem, problems, workloads
 
-relaxed = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=40)
 ONE = ParallelConfig(1, 1)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -39,7 +39,7 @@ from beta_jax.placement.devices import match_devices, number_devices, stage_byte
 import reference
 from instances import MILLISECOND, Instance
 
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=60)
 ONE, TWO, WIDE = ParallelConfig(1, 1), ParallelConfig(1, 2), ParallelConfig(2, 2)
 CONFIGS = (ONE, TWO, WIDE)
 NUM_DEVICES = 6

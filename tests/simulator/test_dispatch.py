@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from beta_jax import (
     Cluster,
@@ -34,7 +34,7 @@ import documents
 import reference
 from instances import CONFIGS, Instance, instances, make_profile, mixed_problem
 
-relaxed = settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=12)
 STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
 LATEST_FINISH = DispatchRule("latest_finish", order=lambda groups: 2**45 - groups.finish())
 COUNTING = DispatchRule(

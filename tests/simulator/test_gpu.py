@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -48,10 +48,8 @@ STICKY = documents.run("docs/extending.md", "A dispatch rule")["STICKY"]
 NAMES = [name for name, rule in RULES.items() if not rule.max_unfinished]
 """`shortest_queue` needs queues, for which the kernel has no room: the CPU simulates it."""
 relaxed = settings(
-    deadline=None,
     max_examples=2,
     phases=[Phase.generate],  # examples are large, so that few programs are compiled
-    suppress_health_check=list(HealthCheck),
 )
 
 

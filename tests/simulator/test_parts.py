@@ -7,14 +7,14 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import Group, Placement, Rules, SimulationError, Workload, simulate, simulate_part
 
 from instances import CONFIGS, Instance, mixed_problem, placements, problems, workloads
 
-relaxed = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=30)
 DISPATCHES = ("earliest_free", "round_robin", "power_of_two", "shortest_queue")
 
 

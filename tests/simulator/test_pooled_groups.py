@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -54,7 +54,7 @@ def pooled(draw) -> Pooled:
 
 
 @given(pooled())
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40)
 def test_every_request_as_in_the_oracle(instance: Pooled):
     (outcome,) = simulate(*instance, outputs="requests")
     expected = instance.oracle()

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import beta_jax
@@ -40,7 +40,7 @@ from instances import (
 DISPATCHES = tuple(beta_jax.Dispatch)
 ONE, TWO = ParallelConfig(1, 1), ParallelConfig(1, 2)
 # Examples share compiled programs only while shapes repeat, so the first few are slow.
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=60)
 
 
 def one_group(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_jax import (
@@ -33,7 +33,7 @@ import batching_instances
 import golden
 from instances import Instance, instances, make_profile, mixed_problem, worked
 
-relaxed = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=40)
 ONE, TWO = ParallelConfig(1, 1), ParallelConfig(1, 2)
 BATCHED = 3
 """Of the 15 published cases."""

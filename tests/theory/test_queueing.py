@@ -32,7 +32,7 @@ from beta_jax.theory.systems import (
 
 loads = st.floats(0.01, 0.99)
 times = st.floats(1e-3, 1e3)
-relaxed = settings(deadline=None, max_examples=40)
+relaxed = settings(max_examples=40)
 
 
 class Params(dict[str, list[float]]):

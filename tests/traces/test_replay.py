@@ -133,7 +133,7 @@ def test_rates_add_up_and_cvs_merge():
 # --- functions to models -------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(
         st.lists(st.integers(0, 9), min_size=6, max_size=6), min_size=1, max_size=12
@@ -260,7 +260,7 @@ def test_replayed_counts_are_those_of_the_trace(maf1_day):
     assert (abs(replayed - expected) < 4 * np.sqrt(expected / 5) + 1e-9).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(a=st.floats(0.1, 10), b=st.floats(0.1, 10), c=st.floats(0.5, 3), d=st.floats(0.5, 3))
 def test_scaling_twice_is_scaling_by_the_product(a, b, c, d):
     traffic = fit_traffic(count_trace([[1, 2, 0, 7], [5, 0, 0, 1]]), 2)

@@ -155,7 +155,7 @@ def test_start_shifts_and_duration_extends():
         assert len(long[i]) > len(short[i]) or process == Poisson(0.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     process=processes,
     duration_s=st.floats(0, 30),
