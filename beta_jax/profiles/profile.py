@@ -310,7 +310,7 @@ def shipped(name: str, kind: str = "profiles") -> Path | None:
 
     Raises ProfileError for a name that is not shipped, with those that are.
     """
-    if Path(name).name != name or Path(name).suffix or Path(name).is_file():
+    if not name or Path(name).name != name or Path(name).suffix or Path(name).is_file():
         return None
     # Of an installed package, or of a checkout.
     folder, checkout = Path(__file__).parent / "shipped", Path(__file__).parents[2] / "data"
