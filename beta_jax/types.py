@@ -373,8 +373,11 @@ class Workload:
         Raises ValueError if nothing would be left, and for a warm-up that is negative.
         """
         require_numbers(warmup_s=warmup_s)
-        if not 0 <= warmup_s < math.inf:
-            raise ValueError(f"warmup_s must be >= 0 seconds and finite, got {warmup_s}")
+        if not 0 <= warmup_s < MOST_SECONDS:
+            raise ValueError(
+                f"warmup_s must be >= 0 seconds and < {MOST_SECONDS:.3g}, got {warmup_s}"
+            )
+        warmup_s = float(warmup_s)
         n = len(self)
         if warmup_s == 0 or n == 0:
             return 0, n

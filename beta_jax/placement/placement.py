@@ -10,7 +10,7 @@ import numpy as np
 
 from beta_jax.checks import floats, require_whole
 from beta_jax.placement.problem import Problem
-from beta_jax.types import MAX_DEVICES, Model, ParallelConfig
+from beta_jax.types import MAX_DEVICES, MOST_SECONDS, Model, ParallelConfig
 
 
 class PlacementError(ValueError):
@@ -148,8 +148,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         starts = floats("start_s", self.start_s)
-        if starts.ndim != 1 or not np.isfinite(starts).all():
-            raise PlacementError(f"start_s must be finite seconds, got {self.start_s}")
+        if starts.ndim != 1 or not (np.abs(starts) < MOST_SECONDS).all():
+            raise PlacementError(
+                f"start_s must be seconds within {MOST_SECONDS:.3g}, got {self.start_s}"
+            )
         object.__setattr__(self, "start_s", tuple(starts.tolist()))
         if not self.placements or len(self.start_s) != len(self.placements):
             raise PlacementError("a schedule needs one start time for each of its placements")

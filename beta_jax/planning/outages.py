@@ -30,15 +30,23 @@ def one_node_down(cluster: Cluster, placement: Placement) -> list[Placement]:
     return found
 
 
+HOURS = (1e-6, 1e9)
+"""Between which devices fail, and are repaired: beyond, shares of time are none of a float64."""
+
+
 def node_weights(cluster: Cluster, mtbf_h: float, mttr_h: float) -> NDArray[np.float64]:
     """How often each node is the one that is down, and at last none, float64 [node + 1]; sums to 1.
 
     mtbf_h, mttr_h: of a device, mean hours between failures and to repair. A node is down if one of
-    its devices is. Raises ValueError unless both are > 0 and finite.
+    its devices is. Raises ValueError unless both are within `HOURS`.
     """
     require_numbers(mtbf_h=mtbf_h, mttr_h=mttr_h)
-    if not (0 < mtbf_h < np.inf and 0 < mttr_h < np.inf):
-        raise ValueError(f"mtbf_h and mttr_h must be > 0 and finite, got {mtbf_h} and {mttr_h}")
+    low, high = HOURS
+    if not (low <= mtbf_h <= high and low <= mttr_h <= high):
+        raise ValueError(
+            f"mtbf_h and mttr_h must be > 0 and finite, from {low:g} to {high:g}, got {mtbf_h} and "
+            f"{mttr_h}"
+        )
     available = mtbf_h / (mtbf_h + mttr_h)
     up = np.array([available ** len(node) for node in node_devices(cluster)])
     weights = np.append((1 - up) / up, 1.0)
