@@ -96,6 +96,7 @@ def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any)
 def _read(*event: Any) -> None:
     text = event[-1]
     text[0] = re.sub(r"\]\(([./]*(?:docs/)?)search\.md", r"](\1searching.md", text[0])
+    text[0] = text[0].replace("](../examples/", "](examples/")
 
 
 def setup(app: Sphinx) -> None:
