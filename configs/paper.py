@@ -76,7 +76,7 @@ SECTIONS = (
         selfcheck,
         shows="that this installation simulates what has an exact answer",
         writes="selfcheck.csv, selfcheck.pdf",
-        recorded_s=60,
+        recorded_s=28,
     ),
     _section(
         "dataset",
@@ -84,7 +84,7 @@ SECTIONS = (
         shows="the traces MAF1 and MAF2",
         options=_both,
         writes="trace_report.csv, trace_report.pdf",
-        recorded_s=7,
+        recorded_s=5,
     ),
     _section(
         "profiling",
@@ -92,7 +92,7 @@ SECTIONS = (
         shows="Table 1, figures 8 and 9: what models cost",
         options=lambda _: ["--config.groups=decomposition,partition,scaling"],
         writes="scaling.csv, decomposition.csv, partition.csv, model_parallel_*.pdf",
-        recorded_s=8,
+        recorded_s=4,
     ),
     _section(
         "end_to_end",
@@ -110,7 +110,7 @@ SECTIONS = (
         shows="section 6.3, figure 12",
         writes="table.csv, large_model_exp.pdf",
         published_time="5 s",
-        recorded_s=6,
+        recorded_s=4,
     ),
     _section(
         "robustness",
@@ -119,7 +119,7 @@ SECTIONS = (
         options=_maf1,
         writes="headline.csv, table.csv, robustness.pdf",
         published_time="10 min",
-        recorded_s=120,
+        recorded_s=200,
     ),
     _section(
         "ablation",
@@ -127,21 +127,21 @@ SECTIONS = (
         shows="section 6.5, figure 14",
         writes="table.csv, ablation.pdf",
         published_time="5 min on a large machine",
-        recorded_s=60,
+        recorded_s=38,
     ),
     _section(
         "motivation",
         sec3,
         shows="section 3, figures 2 and 4 to 10",
         writes="two_models.csv, memory.csv, rate.csv, cv.csv, slo.csv, theory.csv, a figure each",
-        recorded_s=75,
+        recorded_s=63,
     ),
     _section(
         "batching",
         batching,
         shows="the paper's section 6.5: requests served together",
         writes="table.csv, batching.pdf",
-        recorded_s=50,
+        recorded_s=20,
     ),
     Section(
         name="published",
@@ -150,7 +150,7 @@ SECTIONS = (
         options=_published,
         writes="table.csv",
         files=("table.csv",),
-        recorded_s=60,
+        recorded_s=76,
         needs="published",
     ),
 )

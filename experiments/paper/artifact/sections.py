@@ -54,10 +54,10 @@ class Section:
 
     shows: what of the paper. config: what `run.py` runs, or a script of this repository. options:
     its arguments for a `Config`, the traces foremost. writes: files to look at. files: all that it
-    may write. published_time: what the page says. recorded_s: how long it took where the table in
-    docs/paper.md was recorded, and share: how much of it a config asks for, for the forecast.
-    smoke: whether it has a variant of that name. needs: a field of the config without which it is
-    left out.
+    may write. published_time: what the page says. recorded_s: what it took of the processors
+    where the table in docs/paper.md was recorded, and share: how much of it a config asks for, for
+    the forecast. smoke: whether it has a variant of that name. needs: a field of the config without
+    which it is left out.
     """
 
     name: str
@@ -82,6 +82,11 @@ class Section:
         named = [self.config] if self.is_script else ["run.py", "--config", self.config + variant]
         where = "--csv={}/table.csv" if self.is_script else "--out_dir={}"
         return [*named, *self.options(config), where.format(directory / self.name)]
+
+    def forecast_s(self, config: Config, used: Usage) -> float:
+        """What the processors still have to do, if an earlier attempt did as much as it took."""
+        whole_s = self.recorded_s * self.share(config)
+        return max(whole_s - used.processor_s, 0.1 * whole_s)
 
     def key(self, config: Config, directory: Path) -> str:
         """Equal as long as the command would find the same, on this machine."""
@@ -136,7 +141,7 @@ def run(sections: Sequence[Section], config: Config, directory: Path) -> Progres
     pending = [s for s in sections if not progress.is_finished(s.name, keys[s.name])]
     if done := len(sections) - len(pending):
         print(f"{done} of {len(sections)} sections are finished", flush=True)
-    forecast_s = {s.name: s.recorded_s * s.share(config) for s in pending}
+    forecast_s = {s.name: s.forecast_s(config, progress.usage(s.name)) for s in pending}
     pending.sort(key=lambda section: forecast_s[section.name])
     took_s = expected_s = 0.0
     for number, section in enumerate(pending, 1):
