@@ -6,10 +6,10 @@
     python run.py --config paper --config.published=FOLDER              # and published points
     python run.py --config paper:smoke                                  # everything, scaled down
 
-Takes some 35 minutes on 2 CPU cores (estimated), 21 of them for S3 of `end_to_end`, which
-`--config.columns=S1@MAF1,S2@MAF1,S1@MAF2,S2@MAF2` leaves out. Expect a table of claims with what is
-published, what was found here, and whether that agrees: docs/paper.md shows it as it was recorded,
-with the time and memory of each section.
+Takes some 35 minutes on 2 quiet CPU cores (estimated from those of its sections) and 3 GiB of
+memory, 21 of them for the columns of S3, which --config.columns=S1@MAF1,S2@MAF1,S1@MAF2,S2@MAF2
+leaves out. Expect 30 of 35 claims to agree with S1@MAF1 and S2@MAF1 alone, and the others in part:
+docs/paper.md has the table as it was recorded, with the time and memory of each section.
 
 Each section is a command of its own in a process of its own, which the run prints, and writes into
 a folder of that name below --out_dir, with a report; report.html links to them all. Whatever ends a

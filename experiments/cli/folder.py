@@ -106,21 +106,25 @@ def _provenance(argv: Sequence[str], config: Any) -> dict[str, Any]:
 
     from beta_jax.simulator import SIMULATOR_VERSION
     from beta_jax.simulator.engine import ran
-    from beta_jax.traces import fingerprint
+    from beta_jax.traces import TraceError, fingerprint
 
     leaves = {leaf.name: render(leaf.value) for leaf in walk(config)}
     values = [leaf.value for leaf in walk(config)]
     lists = [value if isinstance(value, tuple) else (value,) for value in values]
     texts = [text for one in lists for text in one if isinstance(text, str) and text]
     files = {text: input_path(text) for text in texts if input_path(text).is_file()}
-    folders = {text: input_path(text) for text in texts if input_path(text).is_dir()}
+    folders = {}
+    for text in texts:
+        if input_path(text).is_dir():
+            with contextlib.suppress(TraceError):  # a folder of something else
+                folders[text] = fingerprint(input_path(text))
     return {
         "argv": list(argv),
         "config": leaves,
         "inputs_sha256": {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
         }
-        | {name: fingerprint(path) for name, path in folders.items()},
+        | folders,
         "simulator_version": SIMULATOR_VERSION,
         "python": sys.version.split()[0],
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -137,6 +137,11 @@ def percent(*values: float) -> str:
     return " / ".join(f"{100 * value:.1f}" for value in values) + " %"
 
 
+def points(value: float) -> str:
+    """Of a difference, in percentage points."""
+    return f"{round(100 * value, 1) + 0.0:.1f} points"
+
+
 def judged(found: str, holds: bool, why: str = "") -> Finding:
     return Finding(found, YES if holds else NO, "" if holds else why)
 
@@ -281,15 +286,17 @@ def _mean_by_rank(
 
 def largest_at_medium_slo(tables: Tables) -> Finding:
     first, most, last = _mean_by_rank(tables.curves("slo_scale"), lead)
-    found = f"{100 * first:.1f} points at the tightest, {100 * most:.1f} at most, {100 * last:.1f} "
-    return judged(found + "at the loosest", first < most and last < most)
+    found = (
+        f"{points(first)} at the tightest, {points(most)} at most, {points(last)} at the loosest"
+    )
+    return judged(found, first < most and last < most)
 
 
 def larger_under_bursts(tables: Tables) -> Finding:
     panels = [[*xs.values()] for xs in tables.curves("cv_scale").values()]
     smooth = fmean(lead(of[0]) for of in panels)
     bursty = fmean(lead(of[-1]) for of in panels)
-    found = f"{100 * smooth:.1f} points at the lowest CV, {100 * bursty:.1f} at the highest"
+    found = f"{points(smooth)} at the lowest CV, {points(bursty)} at the highest"
     return judged(found, bursty > smooth)
 
 
@@ -298,7 +305,7 @@ def converge_at_loose_slo(tables: Tables) -> Finding:
         return max(of.values()) - min(of.values())
 
     _, most, last = _mean_by_rank(tables.curves("slo_scale"), spread)
-    found = f"best to worst {100 * last:.1f} points at the loosest, {100 * most:.1f} at most"
+    found = f"best to worst {points(last)} at the loosest, {points(most)} at most"
     return judged(found, last < most / 3)
 
 
