@@ -76,6 +76,16 @@ def served_by_hosts(
             program.rows([_Term(0 * heavy, replicas[heavy], 1.0), whole], [0.0])
 
     times = _Times(problem, configs, able)
+
+    def within(pairs: Integers, part: Integers, own: list[Integers], ticks: Integers) -> None:
+        """What is served of these requests, all worked on within so many ticks, [config]."""
+        m, c = model[pairs], column[pairs]
+        program.rows([_Term(m, part, 1.0)], np.array(list(map(len, own))))
+        alone = times.served_alone(own)[m, c]
+        program.rows([_each(part, 1.0), _each(replicas[pairs], -alone)], np.zeros(len(pairs)))
+        share = times.stage.on[m, c] / np.maximum(ticks[c], 1)
+        program.rows([_Term(c, part, share), _each(groups, -1.0)], none)
+
     for workload, classes in zip(workloads, worked, strict=True):
         arrivals = [workload.arrival[workload.model == m] for m in range(len(problem.models))]
         requests = np.array([len(own) for own in arrivals])
@@ -84,24 +94,6 @@ def served_by_hosts(
             some = np.flatnonzero(work[model] <= amount)
             share = work[model[some]] / max(done, 1)
             program.rows([_Term(np.zeros_like(some), served[some], share)], [min(done, 1)])
-
-        def within(
-            pairs: Integers,
-            part: Integers,
-            own: Sequence[Integers],
-            ticks: Integers,
-            model: Integers = model,
-            column: Integers = column,
-        ) -> None:
-            """What is served of these requests, all worked on within so many ticks, [config]."""
-            model, column = model[pairs], column[pairs]
-            number = np.array([len(times) for times in own])
-            program.rows([_Term(model, part, 1.0)], number)
-            alone = times.served_alone(own)[model, column]
-            program.rows([_each(part, 1.0), _each(replicas[pairs], -alone)], 0.0 * alone)
-            share = times.stage.on[model, column] / np.maximum(ticks[column], 1)
-            program.rows([_Term(column, part, share), _each(groups, -1.0)], none)
-
         everything = np.arange(len(model))
         last = int(times.until[requests > 0].max(initial=0))
         ticks = np.full(len(configs), int(np.ptp(workload.arrival)) + last)
