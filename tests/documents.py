@@ -39,15 +39,15 @@ AFFORDABLE = {"--help", "evaluate", "fit_profile", "plan", "profile", "profile:s
 """Configs that pages may have run, as they take seconds."""
 LEFT_OUT = {
     r"(README|CONTRIBUTING).md: make ": "what .ci/run does, or git's hooks",
-    r"README.md: .* --config (sec\d|paper|batching|selfcheck|sweep)": MINUTES,
+    r"README.md: .* --config (sec\d|paper|llm|batching|selfcheck|sweep)": MINUTES,
     r"README.md: .* --config quickstart .*--config.start_from": MINUTES,
     r"README.md: .* --config (profile|fit_profile|plan)": "docs/profiling.md, docs/planning.md do",
-    r"docs/paper.md: ": MINUTES,
+    r"docs/(paper|llm).md: .*python run.py": MINUTES,
     r".*: .* --executor=ray": "needs a cluster: tests/experiments/engine/test_executor.py",
     r".*: .*(pip install|bin/ray start)": "changes the machine",
     r"docs/machines.md: .* benchmarks/gpu.py": "needs a GPU: tests/test_gpu_benchmark.py rehearses",
     r"docs/traces.md: .* fetch": "downloads: tests/traces/test_fetch.py has a server of its own",
-    r"docs/search.md: result = ": "a call without a problem, for its arguments",
+    r"docs/(search|llm).md: ((result|outcome|requests, engine) = |llm\.)": "no such data",
     r"data/README.md: [0-9a-f]{64} ": "checksums: tests/profiles/test_profiles.py compares them",
     r"data/.*: python -m": "writes what ships; tests compare its bytes",
     r"benchmarks/README.md: ": "records of what was measured",
@@ -114,6 +114,7 @@ def walk(page: str, python: Callable[[str], None] | None = None) -> list[str]:
     names: dict[str, Any] = {"__name__": page}
     (Path.cwd() / "data").symlink_to(ROOT / "data")
     printed: list[str] = []
+    left_out = False  # the block before, and so what it would have printed
     for block in blocks(page):
         where = f"{page}: {block.text}"
         output = io.StringIO()
@@ -127,9 +128,10 @@ def walk(page: str, python: Callable[[str], None] | None = None) -> list[str]:
             elif block.kind in ("csv", "json"):
                 _file(block)
             elif block.kind == "text":
-                assert python or block.text in printed[-1], where
+                assert python or left_out or block.text in printed[-1], where
             else:
                 raise AssertionError(f"neither run nor left out: {where}")
+        left_out = block.left_out
         printed.append(output.getvalue())
     return printed
 
@@ -170,6 +172,7 @@ def _file(block: Block) -> None:
             "beta_jax.placement": beta_jax.load_placement,
             "beta_jax.profile": beta_jax.load_profile,
         }
-        load[json.loads(block.text)["format"]](path)
+        if format := json.loads(block.text).get("format"):
+            load[format](path)
     else:
         assert name, f"which file is it? {block.before}"
