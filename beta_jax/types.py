@@ -377,12 +377,11 @@ class Workload:
             raise ValueError(
                 f"warmup_s must be >= 0 seconds and < {MOST_SECONDS:.3g}, got {warmup_s}"
             )
-        warmup_s = float(warmup_s)
         n = len(self)
         if warmup_s == 0 or n == 0:
             return 0, n
         span_s = (self.arrival[-1] - self.arrival[0]) / TICKS_PER_SECOND
-        cut = int(warmup_s / span_s * n) if span_s > 0 else n
+        cut = int(float(warmup_s) / span_s * n) if span_s > 0 else n
         if 2 * cut >= n:
             raise ValueError(
                 f"a warm-up cut of {warmup_s} s at both ends leaves nothing of {n} requests "
