@@ -81,7 +81,7 @@ class Model:
     cv: float = 1.0
 
     def __post_init__(self) -> None:
-        where = f"model {self.name}"
+        where = f"model {' '.join(str(self.name).split())}"
         if not (isinstance(self.name, str) and isinstance(self.type, str)):
             raise ValueError(f"{where}: name and type must be text, got type {self.type!r}")
         set_numbers(self, "slo_s", "rate_rps", "cv")

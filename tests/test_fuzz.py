@@ -67,6 +67,8 @@ ONCE_FOUND = [
     ("from_seconds", {"arrival_s": [1e300]}),
     ("synthesize", {"duration_s": 2**31}),
     ("synthesize", {"process": 0}),
+    ("synthesize_many", {"start_s": math.nan, "seeds": []}),
+    ("Model", {"name": "a\nb\nc\nd\ne", "type": 0}),
     ("replay", {"window_s": 1e-320}),
     ("replay", {"rate_scale": 1e-320}),
     ("replay_vanilla", {"replicas": 2**53}),

@@ -79,9 +79,9 @@ def sample_arrivals(
     count = len(processes)
     start = floats("start_s", start_s)
     require(start.shape in ((), (count,)), f"start_s must be one, or {count}: one per process")
-    start = np.broadcast_to(start, count)
     finite = bool((np.abs(start) < MOST_SECONDS).all())
     require(finite, f"start must be finite seconds, within {MOST_SECONDS:.3g}")
+    start = np.broadcast_to(start, count)
     seeds = _indices("seed", seed, count, 2**63)
     ids = _indices("stream", range(count) if streams is None else streams, count, 2**32)
     if rng == "jax":
