@@ -19,7 +19,9 @@ def input_path(path: str) -> Path:
     """
     if not path:
         raise ValueError(NO_NAME)
-    return Path(path) if Path(path).exists() or not (ROOT / path).exists() else ROOT / path
+    # Not `Path.exists`, which raises for a name that is too long.
+    found = os.path.exists(path) or not os.path.exists(ROOT / path)
+    return Path(path) if found else ROOT / path
 
 
 def read_rows(path: Path) -> list[Any]:

@@ -195,10 +195,12 @@ def _names(odd: str, command: Command) -> list[str]:
     """What an error may call a field or a file: its name, in words, its value, its flag."""
     if odd in command.files:
         return [odd, *(name for name, value in command.fields.items() if value == odd)]
-    words = odd.rpartition(".")[2].replace("_", " ").removesuffix("s")
+    last = odd.rpartition(".")[2]
+    words = last.replace("_", " ").removesuffix("s")
     given = [part.strip().lower() for part in command.fields[odd].split(",")]
     values = [f"'{part}'" for part in given] + [part for part in given if len(part) > 2]
-    return ["--config.", odd, odd.partition(".")[0], words, *values]
+    empty = ["swept values", "at least one model"] if given == [""] else []
+    return ["--config.", odd, odd.partition(".")[0], last, words, *values, *empty]
 
 
 def in_process(argv: list[str]) -> tuple[int, str]:

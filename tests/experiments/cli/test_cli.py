@@ -549,6 +549,7 @@ def test_no_misses_are_a_table_without_rows_and_no_figure(main, tmp_path):
         (["--config=nothing"], run.MISUSED, "unknown config"),
         (["--config=evaluate", "--config.requests=no.csv"], run.FAILED, "no.csv"),
         (["--config=evaluate", "--config.memory_gib=x"], run.MISUSED, "memory_gib"),
+        (["--config=fit_profile", f"--config.rows={'a' * 300}"], run.FAILED, "aaa"),
     ],
 )
 def test_an_error_is_json_too_where_json_is_asked_for(main, capsys, arguments, code, says):
