@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine import forecast
-from experiments.engine.executor import Done
 from experiments.engine.inputs import InputMaker
 from experiments.engine.points import Case
 from experiments.engine.scenarios import BaseScenario, Replayed
 from experiments.engine.store import Record
+
+if TYPE_CHECKING:
+    from experiments.engine.executor import Done
 
 REQUESTS_AT_ONCE = 2**23
 """Requests whose outcomes are in memory together."""
