@@ -429,9 +429,10 @@ def arrivals_to_ticks(arrival_s: ArrayLike) -> NDArray[np.int64]:
 def durations_to_ticks(duration_s: ArrayLike) -> NDArray[np.int64]:
     """SLOs or stage latencies to int64 ticks, rounded to float32 seconds first, as published.
 
-    Infinity becomes `NO_DEADLINE`.
+    Infinity, and what has no ticks, becomes `NO_DEADLINE`.
     """
-    seconds = np.asarray(duration_s, np.float64).astype(np.float32).astype(np.float64)
-    infinite = np.isinf(seconds)
+    with np.errstate(over="ignore"):
+        seconds = np.asarray(duration_s, np.float64).astype(np.float32).astype(np.float64)
+    infinite = seconds >= MOST_SECONDS
     ticks = np.rint(np.where(infinite, 0.0, seconds) * TICKS_PER_SECOND).astype(np.int64)
     return np.where(infinite, NO_DEADLINE, ticks)
