@@ -58,12 +58,13 @@ _EXPORTS = {
         "place_batch",
     ),
 }
-_MODULES = {"planning": "planning", "queueing": "theory.queueing", "traces": "traces"}
+_MODULES = {"llm": "llm", "planning": "planning", "queueing": "theory.queueing", "traces": "traces"}
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted([*_HOME, *_MODULES])
 
 
 if TYPE_CHECKING:
+    from beta_jax import llm as llm
     from beta_jax import planning as planning
     from beta_jax import traces as traces
     from beta_jax.analysis.metrics import latency_summary as latency_summary

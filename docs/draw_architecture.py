@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GROUND = ("traits", "dispatch", "types", "backend", "parallel")
 """Modules of the library's root that all rooms stand on, drawn as one."""
 LIBRARY = ("profiles", "workloads", "traces", "placement", "simulator", "analysis", "theory")
-LIBRARY += ("search", "planning")
+LIBRARY += ("search", "planning", "llm")
 EXPERIMENTS = ("engine", "report", "paper", "tools")
 ROOMS = {
     **{f"beta_jax.{name}": "ground" for name in GROUND},

@@ -9,24 +9,21 @@ batching.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from beta_jax.analysis.misses import IN_TIME, MissReason, miss_reasons
 from beta_jax.analysis.stage_times import services
+from beta_jax.analysis.trace_events import Event, write_events
 from beta_jax.checks import require_numbers
 from beta_jax.placement.placement import Placement, Schedule
 from beta_jax.placement.problem import Problem
 from beta_jax.simulator.engine import Outcome, segments
 from beta_jax.types import ONE_WORK, TICKS_PER_SECOND, UNREGISTERED, Workload
 
-Event = dict[str, Any]
 NOWHERE = 1
 """Process of the requests that no group hosts; groups follow. Viewers keep 0 for themselves."""
 REJECTED = 1
@@ -55,18 +52,7 @@ def write_timeline(
     if math.isnan(start_s) or math.isnan(end_s):
         raise ValueError(f"arrived_s must be from start_s to end_s, got {start_s} to {end_s}")
     shown = (start_s <= arrival_s) & (arrival_s < end_s)
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    lines = map(json.dumps, _events(problem, placement, outcome, shown))
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
-            file.write(next(lines))
-            file.writelines(f",\n{line}" for line in lines)
-            file.write("\n]}\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_events(path, _events(problem, placement, outcome, shown))
     return int(shown.sum())
 
 

@@ -44,7 +44,8 @@ from beta_jax.traces.trace import (
 MINUTES_PER_DAY = 1440
 DAY_FILE = re.compile(r"invocations_per_function_md\.anon\.d(\d\d)\.csv(\.gz)?")
 MAF1_COLUMNS = dict.fromkeys(("HashOwner", "HashApp", "HashFunction", "Trigger"), TEXT)
-LLM_COLUMNS = {"TIMESTAMP": TIME, "ContextTokens": COUNT, "GeneratedTokens": COUNT}
+LLM_TOKENS = {"ContextTokens": "prompt_tokens", "GeneratedTokens": "answer_tokens"}
+LLM_COLUMNS = {"TIMESTAMP": TIME, **dict.fromkeys(LLM_TOKENS, COUNT)}
 RATE_COLUMNS = {"client": TEXT, "timestamp_s": SECONDS, "rate": NOT_NEGATIVE, "cv": NOT_NEGATIVE}
 
 
@@ -77,8 +78,8 @@ def load_trace(
     * `maf2`: Azure Functions 2021: app, func, end_timestamp, duration. A request arrives at
       end_timestamp - duration; functions are told apart by `func` alone, as published.
     * `azure_llm`: Azure LLM inference 2023 and 2024: TIMESTAMP, ContextTokens, GeneratedTokens.
-      Every file is one function. Times count from midnight before the first request. The context
-      tokens are the `prompt_tokens` of the trace.
+      Every file is one function. Times count from midnight before the first request. Context and
+      generated tokens are the `prompt_tokens` and `answer_tokens` of the trace.
     * `requests`: arrival_s, model: every model is one function.
     * `rates`: client, timestamp_s, rate, cv: rate and CV of every client per window.
 
@@ -256,8 +257,8 @@ def _load_llm(path: Path, files: list[Path], folder: Path | None) -> ArrivalTrac
     function = np.repeat(
         np.arange(len(parts), dtype=np.int32), [len(p["arrival_s"]) for p in parts]
     )
-    tokens = np.concatenate([part["prompt_tokens"] for part in parts])
-    both = _sorted(arrival_s, function, prompt_tokens=tokens)
+    tokens = {name: np.concatenate([part[name] for part in parts]) for name in LLM_TOKENS.values()}
+    both = _sorted(arrival_s, function, **tokens)
     return ArrivalTrace(
         path.name,
         "azure_llm",
@@ -266,12 +267,14 @@ def _load_llm(path: Path, files: list[Path], folder: Path | None) -> ArrivalTrac
         both["function"],
         first_s=float(np.floor(both["arrival_s"][0])),
         prompt_tokens=both["prompt_tokens"],
+        answer_tokens=both["answer_tokens"],
     )
 
 
 def _parse_llm(path: Path) -> Arrays:
     columns = LLM_COLUMNS
     parts, tokens = [], []
+    counts = list(LLM_TOKENS)
     for first, frame in checked_chunks(path, columns):
         try:
             times = pd.to_datetime(frame["TIMESTAMP"], format="ISO8601", utc=True)
@@ -279,16 +282,17 @@ def _parse_llm(path: Path) -> Arrays:
             blame(path, columns, first)
             raise TraceError(f"{path}: {error}") from None
         parts.append(times.dt.tz_localize(None).to_numpy().astype("datetime64[ns]"))
-        tokens.append(frame["ContextTokens"].to_numpy(np.int32))
+        tokens.append(frame[counts].to_numpy(np.int32))
     times_ns = np.concatenate(parts).astype(np.int64)
     order = np.argsort(times_ns, kind="stable")
     times_ns = times_ns[order]
     day_ns = int(DAY_S) * 10**9
     midnight_ns = int(times_ns[0]) // day_ns * day_ns
+    of_request = np.concatenate(tokens)[order]
     return {
         "arrival_s": (times_ns - midnight_ns) / 1e9,
         "midnight_s": np.array([midnight_ns // 10**9]),
-        "prompt_tokens": np.concatenate(tokens)[order],
+        **{name: of_request[:, i] for i, name in enumerate(LLM_TOKENS.values())},
     }
 
 

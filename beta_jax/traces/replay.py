@@ -152,7 +152,7 @@ def replay(
     if not 0 < time_scale < np.inf:
         raise TraceError(f"time scale must be > 0 and finite, got {time_scale}")
     start_s, end_s = trace.bounds(start, end)
-    arrival_s, function, tokens = trace.between(start_s, end_s)
+    arrival_s, function, tokens, _ = trace.between(start_s, end_s)
     model = _map_functions(trace, function, num_models, mapping)[function]
     arrival_s = (arrival_s - start_s) / time_scale + start_s
     streams = [np.repeat(arrival_s[model == m], replicas) for m in range(num_models)]
@@ -301,7 +301,7 @@ def _fit_gaps(
     process: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rate and CV of the gaps, [model, window] both; 0 and 1 where there are too few gaps."""
-    arrival_s, function, _ = trace.between(start_s, end_s)
+    arrival_s, function, *_ = trace.between(start_s, end_s)
     window = ((arrival_s - start_s) // window_s).astype(np.int64)
     cell = model_of[function] * shape[1] + window
     order = np.argsort(cell, kind="stable")

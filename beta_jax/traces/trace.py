@@ -58,6 +58,7 @@ class Arrivals(NamedTuple):
     arrival_s: NDArray[np.float64]
     function: NDArray[np.int32]
     prompt_tokens: NDArray[np.int32] | None
+    answer_tokens: NDArray[np.int32] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,13 +151,14 @@ class CountTrace(_Trace):
 class ArrivalTrace(_Trace):
     """The arrival of every request: float64 seconds, sorted, and int32 function, both [request].
 
-    prompt_tokens: int32 [request], of a trace that says how long prompts are.
+    prompt_tokens, answer_tokens: int32 [request], of a trace that says how long these are.
     """
 
     arrival_s: NDArray[np.float64]
     function: NDArray[np.int32]
     first_s: float = 0.0
     prompt_tokens: NDArray[np.int32] | None = None
+    answer_tokens: NDArray[np.int32] | None = None
 
     @property
     def start_s(self) -> float:
@@ -169,11 +171,16 @@ class ArrivalTrace(_Trace):
     def between(self, start_s: float, end_s: float) -> Arrivals:
         """The requests that arrive in `[start_s, end_s)`."""
         span = slice(*np.searchsorted(self.arrival_s, [start_s, end_s]))
-        tokens = None if self.prompt_tokens is None else np.asarray(self.prompt_tokens[span])
-        return Arrivals(np.asarray(self.arrival_s[span]), np.asarray(self.function[span]), tokens)
+        prompt, answer = (
+            None if tokens is None else np.asarray(tokens[span])
+            for tokens in (self.prompt_tokens, self.answer_tokens)
+        )
+        return Arrivals(
+            np.asarray(self.arrival_s[span]), np.asarray(self.function[span]), prompt, answer
+        )
 
     def entries(self, start_s: float, end_s: float, bin_s: float) -> Entries:
-        arrival_s, function, _ = self.between(start_s, end_s)
+        arrival_s, function, *_ = self.between(start_s, end_s)
         bins = int(-(-(end_s - start_s) // bin_s))
         window = ((arrival_s - start_s) // bin_s).astype(np.int64)
         cell, count = np.unique(function.astype(np.int64) * bins + window, return_counts=True)

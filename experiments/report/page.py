@@ -33,6 +33,7 @@ TITLES = {
     "certificates.csv": "What no placement exceeds on the training requests",
     "changes.csv": "What changes from one placement to another",
     "claims.csv": "What is claimed, and whether it agrees",
+    "compared.csv": "Every request, measured and simulated",
     "differences.csv": "Differences between policies, paired by traffic",
     "errors.csv": "Model against measured rows",
     "groups.csv": "Groups of devices",

@@ -15,7 +15,7 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
-from beta_jax import load_placement, load_profile, read_requests, traces
+from beta_jax import llm, load_placement, load_profile, read_requests, traces
 from beta_jax.placement.placement import PlacementError
 from beta_jax.profiles.cost_model import load_cost_model
 from beta_jax.profiles.prefill import load_prefill
@@ -238,6 +238,64 @@ def _table(path: Path) -> None:
 
 TABLE = (("group", "utilisation", "answer"), ("0", "0.5", "True"), ("1", "0.25", ""))
 
+TOKENS = (
+    *(("arrival_ns", "input_tokens", "output_tokens", "hashed_blocks", "prefix_parent"),),
+    *(("0", "40", "9", "3", "-1"), ("7", "33", "1", "2", "0")),
+)
+TOKENS = tuple((*row, last) for row, last in zip(TOKENS, ("prefix_blocks", "0", "2"), strict=True))
+ENGINE = {
+    **{"max_num_seqs": 4, "max_num_batched_tokens": 16, "num_blocks": 9, "block_size": 16},
+    "prefix_caching": True,
+}
+COEFFICIENTS = {"base_ps": 9, "prefill_token_ps": 1, "cached_token_ps": 0, "decode_ps": 2}
+BOUNDS = "n_upper", "skew_rate_upper", "kv_big_upper", "kp_upper"
+RUN = ENGINE | {
+    **{"layers": 2, "prologue": ["in"], "block": ["mlp", "attention"], "head": ["out"]},
+    **{"per_sequence_layers": ["out"], "host_bw_bytes_per_ns": 3, "tp": 2, "hidden": 8},
+    **{"dtype_bytes": 2, "link_latency_ns": 1, "link_bw_GiBps": 1, "npu_bw_bytes_per_ns": 1},
+    "skew": {"enabled": True, "alpha_default": 0.5, **{name: [1, 2] for name in BOUNDS}},
+}
+BUCKETS = "n_bucket", "rate_bucket", "kvmax_bucket", "kp_bucket"
+STEP_TABLES = {
+    "dense.csv": (("layer", "tokens", "time_us"), ("in", "1", "2"), ("mlp", "1", "0.5")),
+    "per_sequence.csv": (("layer", "sequences", "time_us"), ("out", "1", "2")),
+    "attention.csv": (
+        ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"),
+        *(("0", "0", "1", "16", "3"), ("0", "0", "1", "32", "4"), ("8", "0", "0", "0", "9")),
+    ),
+    "skew_alpha.csv": (("pc", *BUCKETS, "alpha"), ("0", "1", "0", "0", "1", "0.1")),
+}
+WATCHED = (
+    ("id", "output_tokens", "queued_s", "scheduled_s", "first_token_s", "last_token_s"),
+    *(("0", "9", "0", "0.5", "1", "2"), ("1", "1", "0.1", "0.5", "1", "1")),
+)
+STEPS = (
+    ("prefill_tokens", "cached_tokens", "decodes", "time_us"),
+    *(("0", "100", "3", "5"), ("9", "0", "0", "4"), ("9", "10", "1", "6"), ("0", "9", "1", "3")),
+)
+
+
+def _run_folder(path: Path) -> None:
+    """Of a run in which this file is not as it should be."""
+    good = {name: "\n".join(map(",".join, rows)) for name, rows in STEP_TABLES.items()}
+    good |= {"run.json": json.dumps(RUN), "requests.csv": "\n".join(map(",".join, TOKENS))}
+    for name, text in good.items():
+        if name != path.name:
+            (path.parent / name).write_text(text)
+    try:
+        llm.simulate(*llm.load_run(path.parent))
+    except llm.LLMError as error:
+        require_named(str(error), str(path.parent), "too long to count")
+
+
+def _fit(path: Path) -> None:
+    shape, time_ps = llm.read_steps(path)
+    try:
+        llm.fit_linear(shape, time_ps)
+    except llm.LLMError as error:
+        require_named(str(error), "step")
+
+
 COST_MODEL = json.loads((ROOT / "data/cost_models/v100.json").read_text())
 
 TARGETS: dict[str, Target] = {
@@ -281,6 +339,20 @@ TARGETS: dict[str, Target] = {
         ProfileError,
     ),
     "trace": reader("t.csv", _trace_files(), _trace, TraceError),
+    "llm_engine": reader(
+        "e.json",
+        documents(ENGINE | {"step_time": COEFFICIENTS}),
+        llm.load_engine,
+        llm.LLMError,
+    ),
+    "llm_requests": reader("r.csv", csv_files(TOKENS), llm.load_token_requests, llm.LLMError),
+    "llm_run": reader("run.json", documents(RUN), _run_folder),
+    **{
+        f"llm_{name.removesuffix('.csv')}": reader(name, csv_files(rows), _run_folder)
+        for name, rows in STEP_TABLES.items()
+    },
+    "llm_measured": reader("m.csv", csv_files(WATCHED), llm.read_measured, llm.LLMError),
+    "llm_steps": reader("s.csv", csv_files(STEPS), _fit, llm.LLMError),
     "store": reader(FILE, _stores(), _store, StoreError),
     "table": reader("t.csv", csv_files(TABLE), _table, ResultsError),
 }

@@ -166,6 +166,7 @@ def test_llm_files_of_a_folder_are_functions(tmp_path):
     np.testing.assert_allclose(trace.arrival_s, [65824.03196, 86399.5, 86403.97996, 86404.03196])
     assert trace.function.tolist() == [1, 1, 0, 0]
     assert trace.prompt_tokens.tolist() == [3180, 4808, 4808, 3180]
+    assert trace.answer_tokens.tolist() == [8, 10, 10, 8]
 
 
 @pytest.mark.parametrize("text", [MAF1, MAF2, LLM, REQUESTS, RATES])

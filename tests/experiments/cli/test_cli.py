@@ -29,9 +29,9 @@ from experiments.tools import evaluate
 
 ROOT = Path(run.__file__).parent
 CONFIGS = (
-    *("batching", "evaluate", "fit_profile", "loading", "paper", "plan", "profile"),
-    *("quickstart", "sec3"),
-    *("sec6_2", "sec6_3", "sec6_4", "sec6_5", "selfcheck", "sweep", "trace_report"),
+    *("batching", "evaluate", "fit_profile", "llm", "llm_check", "llm_fit", "loading", "paper"),
+    *("plan", "profile", "quickstart", "sec3", "sec6_2", "sec6_3", "sec6_4", "sec6_5"),
+    *("selfcheck", "sweep", "trace_report"),
 )
 ONE_POINT = ["--config", "sec6_3", "--config.rates=2", "--config.cvs=", "--config.slo_scales="]
 ONE_POINT += ["--config.duration_s=100", "--config.policies=mp-equal-4-4,mp-search"]

@@ -1,0 +1,34 @@
+"""What rate an engine that serves a language model stands, and how many engines a rate takes.
+
+    python run.py --config llm                     # a shipped engine, generated traffic
+    python run.py --config llm --config.service_rps=40                 # how many for 40 requests/s
+    python run.py --config llm --config.max_num_batched_tokens=512,2048,8192     # a curve each
+    python run.py --config llm --config.engine=tp1.json,tp2.json
+    python run.py --config llm --config.model=llama-3.1-8b --config.device_gib=79
+    python run.py --config llm --config.rate_rps=none --config.trace=AzureLLMInferenceTrace_conv.csv
+
+Takes half a minute of processor time. Traffic is generated with the lengths of a conversation
+service (Azure LLM inference 2023, 5.5 requests/s), sampled from processes fitted to a trace or to a
+table of rates, or a log of requests. Every rate is an hour of 16 seeds, simulated by the rules of
+vLLM's scheduler, exact to the token. Expect that one RTX 4090 with Llama 3.1 8B serves 99 % within
+2 s to the first token and 0.1 s per token up to some 2.9 requests/s, half of what the service has.
+
+table.csv has a row for every rate and seed, curves.csv means with their 95 % intervals, answers.csv
+the highest rate with 99 % within both limits and the number of engines. What is simulated is
+stored at once: the same command goes on after an interruption.
+
+docs/llm.md tells the rules, what they predict, and what they do not.
+"""
+
+from __future__ import annotations
+
+from experiments.tools import llm
+
+EXPERIMENT = llm.TASK
+CONFIG = llm.Config(
+    engine=("data/engines/rtx4090-llama-3.1-8b.json",),
+    rate_rps=5.5,
+    rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    ttft_limit_s=2.0,
+    tpot_limit_s=0.1,
+)
