@@ -123,7 +123,9 @@ def test_counts_of_more_requests_than_16_bits_hold(monkeypatch: pytest.MonkeyPat
     )
     for arrays, others in zip(own, on_cpu, strict=True):
         for array, other in zip(arrays, others, strict=True):
-            np.testing.assert_array_equal(array, other)
+            size = min(len(array), len(other))  # kernels fill up with groups that host nothing
+            np.testing.assert_array_equal(array[:size], other[:size])
+            assert not array[size:].any() and not other[size:].any()
         assert (others[2][:2] > 16).all()  # dispatched
 
 
