@@ -1,8 +1,10 @@
-"""Ablation: what greedy placement and group partitioning each add (section 6.6 of the paper).
+"""Ablation: what greedy placement and group partitioning each add (the artifact's section 6.5).
 
     python run.py --config sec6_5          # 48 points, of which 45 differ
     python run.py --config sec6_5:smoke    # six points, short traffic
     python run.py --config sec6_5 --config.train=test
+
+The paper itself has it as section 6.6, and batching as 6.5.
 
 Takes 60 s on 2 CPU cores the first time, 45 s from then on. Expect at the base point (64
 requests/s, CV 4) 87.5 % for round robin, 87.7 % for greedy placement on groups of 4, and 95.0 %

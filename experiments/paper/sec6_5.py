@@ -1,4 +1,4 @@
-"""Ablation of the placement algorithm (Beta, OSDI 2023, section 6.6; figure `ablation`)."""
+"""Ablation of the placement algorithm (Beta, OSDI 2023, section 6.6, the artifact's 6.5)."""
 
 from __future__ import annotations
 

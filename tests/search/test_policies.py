@@ -37,6 +37,7 @@ from beta_jax.search.published.replication import cut_windows, sr_greedy
 from beta_jax.search.published.separation import balanced_divisions, divide, make_buckets
 
 import golden
+import published_curves
 import published_points
 from instances import make_profile, mixed_problem
 
@@ -113,6 +114,15 @@ def test_published_points(shared: Path):
     for policy, points in by_policy.items():
         difference = published_points.compare(policy, points).difference
         assert np.abs(difference).mean() <= 0.005, policy
+
+
+def test_published_curves(shared: Path):
+    """All points of figure 12: the published simulator's attainment, and its groups."""
+    rows = published_curves.compare(shared)
+    assert len(rows) == 75
+    for row in rows:
+        assert row["found"] == pytest.approx(row["published"], abs=1e-12)
+        assert row["placement"] == row["published_placement"]
 
 
 def test_operator_parallelism_is_not_chosen_where_it_is_slow(shared: Path):

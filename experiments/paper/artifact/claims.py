@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +27,8 @@ NEARLY, OFTEN = 0.9, 0.5
 """Shares of points from which on a claim about all of them holds, or holds in part."""
 EQUAL = 0.005
 """SLO attainments that differ by less are equal: a printed figure does not tell them apart."""
+EXACT_TO = 1e-9
+"""SLO attainments that count the same requests differ by less, as they were printed in full."""
 
 
 class Finding(NamedTuple):
@@ -331,7 +335,32 @@ def most_operator_parallel(tables: Tables) -> Finding:
     manual = {p: value for p, value in of.items() if p.startswith("mp-equal")}
     best = max(manual, key=lambda p: manual[p])
     most = max(manual, key=lambda p: int(p.rpartition("-")[2]))
-    return judged(f"{display_name(best)} of {', '.join(map(display_name, manual))}", best == most)
+    found = ", ".join(f"{display_name(p)} {percent(value)}" for p, value in manual.items())
+    return judged(found, best == most)
+
+
+PUBLISHED_GROUPS = "2x(1,4,8)"
+"""Of figure 12, at every point, by the published simulator: as tables write it."""
+
+
+def groups_of_beta(tables: Tables) -> Finding:
+    """Which groups Beta finds most often, and whether they are the published ones."""
+    rows = [row for row in tables["table"] if display_name(row["policy"]) == "Beta"]
+    if not rows:
+        raise NotThereError("table has no row of Beta")
+    layout, _ = Counter(row["placement"] for row in rows).most_common(1)[0]
+    finding = share(row["placement"] == PUBLISHED_GROUPS for row in rows)
+    most = "these" if layout == PUBLISHED_GROUPS else f"{groups_in_words(layout)} most often; these"
+    return finding._replace(found=f"{most} at {finding.found}")
+
+
+def groups_in_words(layout: str) -> str:
+    """Of equal groups, such as `2x(1,4,8)`: data, operator, pipeline."""
+    match = re.fullmatch(r"(\d+)x\(1,(\d+),(\d+)\)", layout)
+    if match is None:
+        return layout
+    num, operator, pipeline = match.groups()
+    return f"{num} groups, each {pipeline} pipeline stages x {operator} operator-parallel devices"
 
 
 # Section 3.
@@ -451,6 +480,15 @@ def best_with_batches(tables: Tables) -> Finding:
 # Points that were published.
 
 
+def curves_of_the_published(tables: Tables) -> Finding:
+    rows = tables["table"]
+    off = [abs(row["found"] - row["published"]) for row in rows]
+    alike = sum(row["placement"] == row["published_placement"] for row in rows)
+    equal = sum(value < EXACT_TO for value in off)
+    found = f"{equal} of {len(rows)} equal, {100 * max(off):.3g} points apart at most"
+    return judged(f"{found}; {alike} placements have the same groups", equal == len(rows))
+
+
 def simulated(tables: Tables) -> Finding:
     rows = tables["table"]
     equal = sum(round(row["simulated"], 3) == row["published"] for row in rows)
@@ -534,6 +572,12 @@ CLAIMS = (
         "at the tightest SLO operator parallelism is what helps",
         "figure 12",
         most_operator_parallel,
+    ),
+    Claim(
+        "large_models",
+        "the groups that Beta finds",
+        f"{groups_in_words(PUBLISHED_GROUPS)} (the published simulator's, not the paper's)",
+        groups_of_beta,
     ),
     Claim(
         "robustness",
@@ -624,6 +668,12 @@ CLAIMS = (
         "placed afresh: SLO attainment minus the published one",
         "104 points",
         placed_afresh,
+    ),
+    Claim(
+        "published_curves",
+        "points of figure 12, placed afresh on the published simulator's profile: SLO attainment",
+        "75 points of the published simulator",
+        curves_of_the_published,
     ),
 )
 

@@ -230,6 +230,28 @@ def test_shapes_of_curves(tmp_path: Path):
         assert judge(tmp_path, "end_to_end", claim, table=falling)[1] == NO
 
 
+def test_the_groups_of_beta_are_held_to_the_published_ones(tmp_path: Path):
+    published, other = "2x(1,4,8)", "4x(1,2,8)"
+    for layouts, verdict, words in (
+        ([published] * 9 + [other], YES, "these at 9 of 10 points"),
+        ([other] * 4 + [published] * 6, PART, "these at 6 of 10 points"),
+        ([other] * 9 + [published], NO, "4 groups, each 8 pipeline stages x 2 operator-parallel"),
+    ):
+        rows = [{"policy": "mp-search", "placement": layout} for layout in layouts]
+        rows.append({"policy": "mp-equal-8-2", "placement": other})
+        found, agrees = judge(tmp_path, "large_models", "the groups", table=rows)
+        assert found.startswith(words) and agrees == verdict
+
+
+def test_published_curves_agree_where_every_point_is_equal(tmp_path: Path):
+    row = {"published": 0.25, "placement": "a", "published_placement": "a"}
+    for found, verdict in ((0.25, YES), (0.2501, NO)):
+        table = [row | {"found": 0.25}, row | {"found": found}]
+        words, agrees = judge(tmp_path, "published_curves", "points", table=table)
+        assert agrees == verdict and words.endswith("2 placements have the same groups")
+    assert words.startswith("1 of 2 equal, 0.01 points apart at most")
+
+
 def test_a_section_that_was_scaled_down_has_no_finding(tmp_path: Path):
     (tmp_path / "end_to_end").mkdir()
     only = curve("S1@MAF1 num_devices", sr_greedy=[0.5], mp_search=[0.6])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import same_color, to_hex
 
-from beta_jax import MissReason
+from beta_jax import MissReason, load_profile
 from experiments.paper import sec6_3
 from experiments.paper.sec6_3 import PANELS
 from experiments.report import figures, tables
@@ -185,6 +185,15 @@ def test_equal_tables_make_equal_files(table):
     assert b"SLO attainment" in first[2]  # letters, not outlines
     sec6_3.EXPERIMENT.draw(table.parent)
     assert [path.read_bytes() for path in paths] == first
+
+
+def test_figure_12_says_what_its_pairs_and_its_slos_are(table):
+    rows = read(table)
+    assert sec6_3.notes(rows) == [sec6_3.SPLITS]
+    assert sec6_3.notes([row for row in rows if row["policy"] == "mp-search"]) == []
+    shipped = {"model_types": "bert-103.5b,bert-103.5b", "profile": "data/profiles/v100.json"}
+    latency_s = load_profile("v100").single_device_latency_s("bert-103.5b")
+    assert f"SLO scale 1: {latency_s:g} s" in sec6_3.notes([row | shipped for row in rows])[1]
 
 
 def test_drawing_needs_neither_jax_nor_pyplot(table):
