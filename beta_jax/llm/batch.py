@@ -20,7 +20,7 @@ from beta_jax.llm.shapes import StepShape
 from beta_jax.llm.tables import StepTables
 from beta_jax.parallel import run_parallel
 
-FEWEST_SLOTS = 56 + kernel.SPARE_SLOTS
+FEWEST_SLOTS = 24 + kernel.SPARE_SLOTS
 """A block begins with these; where more requests run at once it is served anew with more."""
 MOST_ENGINES = 1024
 """Behind a router."""
