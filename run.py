@@ -13,6 +13,7 @@ from contextlib import closing
 from absl import flags
 
 from experiments.cli import command_line, folder, printed, summary
+from experiments.engine import store
 from experiments.engine.files import write, write_json
 from experiments.engine.timing import Stopwatch
 from experiments.report import page
@@ -39,7 +40,9 @@ def main(argv: Sequence[str], start: float) -> int:
     except (ValueError, OSError) as error:
         return complain(command_line.explain(error, command), FAILED, asks_for_json(argv))
     except KeyboardInterrupt as error:
-        return complain(str(error) or "interrupted", INTERRUPTED, asks_for_json(argv))
+        stored = command is not None and (command.out_dir / store.FILE).exists()
+        begun = "the same command goes on from what is stored" if stored else "nothing is stored"
+        return complain(str(error) or f"interrupted: {begun}", INTERRUPTED, asks_for_json(argv))
     return 0
 
 

@@ -26,6 +26,10 @@ class Interval(NamedTuple):
     high: float
     num: int
 
+    def within(self, least: float, most: float) -> Interval:
+        """The part of it that is possible, such as `within(0.0, 1.0)` of a share."""
+        return self._replace(low=max(self.low, least), high=min(self.high, most))
+
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Student-t interval for the mean of independent replications, float64 [replication].

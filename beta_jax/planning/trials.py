@@ -158,8 +158,7 @@ class Trials:
 
     def _interval(self, value: NDArray[np.float64]) -> Interval:
         if np.ptp(value) > 0:
-            mean, low, high, num = mean_interval(value)
-            return Interval(mean, max(low, 0.0), min(high, 1.0), num)
+            return mean_interval(value).within(0.0, 1.0)
         blocks = max(round(self._traffic.duration_s / self._traffic.block_s), 1)
         low, high = proportion_interval(float(value[0]), blocks * len(value))
         return Interval(float(value[0]), low, high, len(value))

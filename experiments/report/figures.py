@@ -84,16 +84,20 @@ class Panel(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """What is drawn: a column of the table, shown `factor` times as large; at best `highest`."""
+    """What is drawn: a column of the table, shown `factor` times as large, and at most `most`.
+
+    highest: where the axis ends.
+    """
 
     column: str
     label: str
     factor: float = 1.0
     highest: float | None = None
     goal: float | None = None
+    most: float = math.inf
 
 
-ATTAINMENT = Quantity("slo_attainment", "SLO attainment (%)", 100.0, 101.0, GOAL_PERCENT)
+ATTAINMENT = Quantity("slo_attainment", "SLO attainment (%)", 100.0, 101.0, GOAL_PERCENT, 100.0)
 LATENCY = Quantity("latency_mean_s", "Mean latency (s)")
 
 
@@ -220,7 +224,7 @@ def _curve(rows: Iterable[Row], policy: str, quantity: Quantity) -> Curve:
             value = quantity.factor * row[quantity.column]
             replications.setdefault(row["replication"], []).append(value)
     means = {x: [*map(fmean, replications.values())] for x, replications in values.items()}
-    return [Mark(x, mean_interval(means[x])) for x in sorted(means)]
+    return [Mark(x, mean_interval(means[x]).within(0.0, quantity.most)) for x in sorted(means)]
 
 
 def _draw_panel(

@@ -130,6 +130,8 @@ class Results:
                 row = place._asdict() | {"policy": policy, "seeds": len(values)}
                 for metric, of in samples.items():
                     interval = mean_interval(of[place][policy])
+                    if metric == "slo_attainment":
+                        interval = interval.within(0.0, 1.0)
                     row |= {
                         metric: interval.mean,
                         f"{metric}_low": interval.low,
@@ -160,7 +162,7 @@ class Results:
             confidence = dict(looks(self.replications.seeds))[num]
         if of_all or self.replications.until_decided is not None:
             confidence = 1 - (1 - confidence) / math.comb(len(policies), 2)
-        interval = paired_difference(policies[a], policies[b], confidence)
+        interval = paired_difference(policies[a], policies[b], confidence).within(-1.0, 1.0)
         return {
             "seeds": num,
             "difference": interval.mean,

@@ -86,15 +86,17 @@ def _cell(value: Any) -> str:
 def pivot(rows: Sequence[Row]) -> list[Row]:
     """The rows of one panel as a line per x and a column per policy, attainment in %.
 
-    With its half interval, where rows have one.
+    With its half interval, where rows have one; with its ends, where a share ends one early.
     """
     lines: dict[float, Row] = {}
     for row in rows:
         line = lines.setdefault(row["x"], {row["x_name"]: row["x"]})
         line[row["policy"]] = mean = 100 * row["slo_attainment"]
-        half = 100 * row["slo_attainment_high"] - mean
-        if half == half:
-            line[row["policy"]] = f"{mean:.4g} +-{half:.2g}"
+        low, high = 100 * row["slo_attainment_low"], 100 * row["slo_attainment_high"]
+        if abs((high - mean) - (mean - low)) > 1e-9:
+            line[row["policy"]] = f"{mean:.4g} ({low:.4g} to {high:.4g})"
+        elif high == high:
+            line[row["policy"]] = f"{mean:.4g} +-{high - mean:.2g}"
     return list(lines.values())
 
 

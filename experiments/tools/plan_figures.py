@@ -119,10 +119,12 @@ def _draw_mixes(rows: Sequence[tables.Row], pools: Sequence[str]) -> Figure:
             facecolors="none",
             edgecolors="0.4",
             linewidths=0.8,
-            label="frontier",
+            label=f"fewest {pools[0].removeprefix(POOL)}",
             zorder=4,
         )
-        _finish(figure, axes, rows, "Price per hour")
+        first, *others = (name.removeprefix(POOL) for name in pools)
+        note = f"circles: the fewest {first} that meet it, for each number of {', '.join(others)}"
+        _finish(figure, axes, rows, "Price per hour", [note] if edge else [])
         return figure
 
 
@@ -152,7 +154,13 @@ def _marks(
     )
 
 
-def _finish(figure: Figure, axes: Axes, rows: Sequence[tables.Row], label: str) -> None:
+def _finish(
+    figure: Figure,
+    axes: Axes,
+    rows: Sequence[tables.Row],
+    label: str,
+    notes: Sequence[str] = (),
+) -> None:
     """The target, the answer and the axes."""
     target = 100 * rows[0]["target"]
     axes.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
@@ -175,4 +183,4 @@ def _finish(figure: Figure, axes: Axes, rows: Sequence[tables.Row], label: str) 
     axes.set_ylim(low - 0.05 * (100 - low), 100 + 0.05 * (100 - low))
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    figures.add_note(figure, [f"dotted: the target, {target:g} %; bars: 95 % intervals"])
+    figures.add_note(figure, [f"dotted: the target, {target:g} %; bars: 95 % intervals", *notes])

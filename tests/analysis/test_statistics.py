@@ -51,6 +51,14 @@ def test_an_interval_is_the_textbooks():
     assert narrower.low > interval.low and narrower.high < interval.high
 
 
+def test_an_interval_of_a_share_ends_where_shares_do():
+    wide = mean_interval([1.0, 0.8, 0.9])
+    assert wide.low < 0.8 and wide.high > 1
+    assert wide.within(0.0, 1.0) == (wide.mean, wide.low, 1.0, 3)
+    alone = mean_interval([0.5]).within(0.0, 1.0)
+    assert math.isnan(alone.low) and math.isnan(alone.high)
+
+
 def test_one_replication_has_a_mean_and_no_bounds():
     interval = mean_interval([0.5])
     assert interval.mean == 0.5 and math.isnan(interval.low) and math.isnan(interval.high)

@@ -95,7 +95,7 @@ class Claim:
 
 
 def compare(directory: Path, sections: Sequence[str]) -> list[Row]:
-    """A line per claim; those of other sections were not run. Raises ResultsError."""
+    """A line per claim; those of other sections were not run, come last. Raises ResultsError."""
     found = []
     read = {name: Tables(directory / name) for name in sections}
     for claim in CLAIMS:
@@ -107,7 +107,7 @@ def compare(directory: Path, sections: Sequence[str]) -> list[Row]:
             {"section": claim.section, "claim": claim.claim, "published": claim.published}
             | finding.row
         )
-    return found
+    return sorted(found, key=lambda row: row["agrees"] == UNKNOWN)
 
 
 # How claims are judged.

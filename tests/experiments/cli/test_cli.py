@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import run
 from data.examples.generate import generate
 from experiments.cli import command_line, flags
-from experiments.engine import fields, files, schedule
+from experiments.engine import fields, files, schedule, store
 from experiments.experiment import Experiment
 from experiments.tools import evaluate
 
@@ -277,6 +277,19 @@ def test_results_of_another_config_are_not_written_over(main, tmp_path, monkeypa
     monkeypatch.setattr(Experiment, "execute", lambda *_: pytest.fail("worked first"))
     assert main(*ONE_POINT) == 1
     assert "out holds results of sec6_5, not of sec6_3" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_whether_the_same_command_goes_on(main, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.folder, "prepare", interrupted)
+    assert main(*ONE_POINT) == 130
+    assert capsys.readouterr().err == "error: interrupted: nothing is stored\n"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / store.FILE).touch()
+    assert main(*ONE_POINT) == 130
+    assert "the same command goes on from what is stored" in capsys.readouterr().err
 
 
 def test_a_failed_or_interrupted_run_changes_no_file(main, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_equal_tables_make_equal_files(table):
     assert b"SLO attainment" in first[2]  # letters, not outlines
     sec6_3.EXPERIMENT.draw(table.parent)
     assert [path.read_bytes() for path in paths] == first
+
+
+def test_a_share_of_requests_is_told_with_an_interval_that_is_possible():
+    row = {"x_name": "cv", "x": 1.0, "slo_attainment": 0.9}
+    rows = [
+        row | {"policy": "even", "slo_attainment_low": 0.85, "slo_attainment_high": 0.95},
+        row | {"policy": "cut", "slo_attainment_low": 0.4, "slo_attainment_high": 1.0},
+        row | {"policy": "once", "slo_attainment_low": math.nan, "slo_attainment_high": math.nan},
+    ]
+    [line] = tables.pivot(rows)
+    assert line == {"cv": 1.0, "even": "90 +-5", "cut": "90 (40 to 100)", "once": 90.0}
 
 
 def test_figure_12_says_what_its_pairs_and_its_slos_are(table):
