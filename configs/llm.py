@@ -5,7 +5,7 @@
     python run.py --config llm --config.max_num_batched_tokens=512,2048,8192     # a curve each
     python run.py --config llm --config.engine=tp1.json,tp2.json
     python run.py --config llm --config.model=llama-3.1-8b --config.device_gib=79
-    python run.py --config llm --config.rate_rps=none --config.trace=AzureLLMInferenceTrace_conv.csv
+    python run.py --config llm --config.rates=1,2,3,4 --config.trace=AzureLLMInferenceTrace_conv.csv
 
 Takes half a minute of processor time. Traffic is generated with the lengths of a conversation
 service (Azure LLM inference 2023, 5.5 requests/s), sampled from processes fitted to a trace or to a
@@ -27,8 +27,7 @@ from experiments.tools import llm
 EXPERIMENT = llm.TASK
 CONFIG = llm.Config(
     engine=("data/engines/rtx4090-llama-3.1-8b.json",),
-    rate_rps=5.5,
-    rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    rates=(0.55, 1.1, 1.65, 2.2, 2.75, 3.3, 3.85, 4.4),
     ttft_limit_s=2.0,
     tpot_limit_s=0.1,
 )

@@ -7,11 +7,14 @@ The folder has requests.csv (arrival, prompt and answer tokens), measured.csv (w
 queued, scheduled and answered each), and the tables of its kernel times; or an engine with
 coefficients is given instead. `docs/llm.md` describes the files.
 
-Expect a table of errors of the means and of quantiles, a row for each quantity and model: the
-tables, the linear model fitted to them, and the tables without prefix reuse. On a published run of
-an RTX 4090 with Llama 3.1 8B the tables were +0.6 % (TTFT), +0.2 % (TPOT) and +0.5 % (end to end)
-off. table.csv has the errors, compared.csv every request; the figure shows the distributions.
-Takes seconds for some hundred requests.
+Expect tables of errors of the means and of quantiles, a row for each quantity and model: the
+tables, the linear model fitted to them, and the tables without prefix reuse. One is of all
+requests, others are of those whose measured TTFT is below --config.ttft_limit_s and of the rest: an
+overloaded run tells of its queue, and little of rates that the engine stands. It ends in what
+follows for your run. docs/llm.md says what came out for published ones.
+
+table.csv has the errors, compared.csv every request; the figure shows how far
+off quantiles are. Takes seconds for some hundred requests.
 """
 
 from __future__ import annotations

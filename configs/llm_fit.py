@@ -9,7 +9,8 @@ many these are, and what the step took. Tables are asked for 4000 random steps.
 
 Expect four coefficients in picoseconds, by least squares of relative errors and none negative, and
 the errors that they leave: a few percent in the median, more for prompts, as attention is no linear
-function. engine.json is the engine with these coefficients, which the batch simulator takes.
+function. SOURCE-linear.json is the engine with these coefficients, without prefix reuse, as the
+batch simulator takes it.
 Takes seconds.
 """
 

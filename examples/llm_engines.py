@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             best = llm.highest_rate(attempt, [1, 2, 3, 4, 5, 6], 0.99, rounds=1)
             interval = f"{best.low:.2f} to {best.high:.2f}"
-            print(f"{budget:7}{blocks:8}{best.scale:7.2f}{interval:>15}")
+            print(f"{budget:7}{blocks:8}{best.rate:7.2f}{interval:>15}")
 
 
 def _numbers(text: str) -> list[int]:

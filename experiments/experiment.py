@@ -26,7 +26,7 @@ class Runnable(Protocol):
 
     @property
     def files(self) -> Sequence[str]:
-        """Names of all files that it may write into its folder."""
+        """Names of all files that it may write into its folder, or patterns of them."""
 
     def execute(
         self, config: Any, directory: Path, stopwatch: Stopwatch, executor: Executor

@@ -6,7 +6,14 @@ Nothing of the rest of the package depends on this room. See `docs/llm.md`.
 from __future__ import annotations
 
 from beta_jax.llm.batch import BatchOutcome, RequestTimes, simulate_batch
-from beta_jax.llm.capacity import Limits, Point, fewest_engines, highest_rate, serve
+from beta_jax.llm.capacity import (
+    HighestRate,
+    Limits,
+    Point,
+    fewest_engines,
+    highest_rate,
+    serve,
+)
 from beta_jax.llm.engine import Engine
 from beta_jax.llm.exact import simulate
 from beta_jax.llm.fit import LinearFit, fit_linear, random_steps, read_steps
@@ -41,6 +48,7 @@ __all__ = [
     "Engine",
     "FittedTraffic",
     "GeneratedTraffic",
+    "HighestRate",
     "LLMError",
     "Limits",
     "LinearFit",

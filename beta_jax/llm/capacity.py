@@ -45,9 +45,11 @@ class Limits:
     warmup_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if not value >= 0:
-                raise LLMError(f"{name} must be >= 0 seconds, got {value}")
+        for name in ("ttft_s", "tpot_s"):
+            if not getattr(self, name) > 0:
+                raise LLMError(f"{name} must be > 0 seconds, got {getattr(self, name)}")
+        if not 0 <= self.warmup_s < math.inf:
+            raise LLMError(f"warmup_s must be >= 0 seconds, got {self.warmup_s}")
 
 
 def serve(
@@ -60,6 +62,9 @@ def serve(
     whole run. Engines that reuse prefixes are simulated one by one, all others side by side. Raises
     LLMError where no request counts, or one can never fit.
     """
+    for case in cases:
+        if not (isinstance(case, tuple) and len(case) == 2 and isinstance(case[0], Point)):
+            raise LLMError(f"a case is a pair of a Point and a seed, got a {type(case).__name__}")
     tables: dict[tuple[float, int], TokenRequests] = {}
     for point, seed in cases:
         drawn = point.rate_scale, seed
@@ -127,7 +132,11 @@ def _measure(limits: Limits, requests: TokenRequests, served: _Served) -> dict[s
     }
     number = len(columns["ttft"])
     if not number:
-        raise LLMError(f"no request arrives after the first {limits.warmup_s:g} s, so none counts")
+        span = f"the last of {len(requests)} comes after {requests.arrival_ns[-1] / 1e9:g} s"
+        raise LLMError(
+            f"no request counts: {span if len(requests) else 'there is none'}, and warmup_s is "
+            f"{limits.warmup_s:g}"
+        )
     good = (columns["ttft"] <= limits.ttft_s) & (columns["tpot"] <= limits.tpot_s)
     found = {"attainment": float(good.mean()), "num_requests": float(number)}
     for name, values in columns.items():
@@ -143,36 +152,42 @@ def _measure(limits: Limits, requests: TokenRequests, served: _Served) -> dict[s
 
 
 class HighestRate(NamedTuple):
-    """The factor of the rate up to which the mean attainment over seeds meets a target.
+    """The rate up to which the mean attainment over seeds meets a target, in the unit of `rates`.
 
-    Interpolated between two factors that were tried. low, high: where the ends of the 95 %
-    intervals of the mean cross the target; NaN if seeds do not differ, or beyond what was tried.
+    rate: interpolated between two that were tried; NaN if the lowest misses already, infinite if
+    all meet. low, high: where the ends of the 95 % intervals of the mean cross the target, or the
+    end of what was tried where they do not; NaN if seeds do not differ. They tell of the seeds
+    alone, not of how well the engine is modelled.
     """
 
-    scale: float
+    rate: float
     low: float
     high: float
 
 
 def highest_rate(
     attempt: Callable[[Sequence[float]], Sequence[Sequence[float]]],
-    scales: Sequence[float],
+    rates: Sequence[float],
     target: float,
     *,
     rounds: int = 2,
 ) -> HighestRate:
-    """The boundary among factors of the rate, and between them in rounds of `WIDTH` more.
+    """The boundary among rates, and between them in rounds of `WIDTH` more.
 
-    attempt: from factors to the attainment of each, by seed. All factors are tried first. NaN if
-    the first one misses the target already; infinite if all meet it.
+    attempt: from rates, in any unit, to the attainment of each, by seed. All rates are tried first.
+    target: a share, between 0 and 1. Raises LLMError for another one, and where attainment is not
+    a list for each rate.
     """
+    _require_share(target)
     tried: dict[float, Interval] = {}
 
     def more(some: Sequence[float]) -> None:
-        found = zip(some, attempt(some), strict=True)
-        tried.update((scale, mean_interval(by_seed)) for scale, by_seed in found)
+        found = attempt(some)
+        if len(found) != len(some) or any(np.ndim(own) != 1 or not len(own) for own in found):
+            raise LLMError("attempt must return a list for each rate, of the attainment by seed")
+        tried.update((rate, share_interval(own)) for rate, own in zip(some, found, strict=True))
 
-    more(sorted({*scales}))
+    more(sorted({*rates}))
     for _ in range(rounds):
         known = sorted(tried)
         first = next((i for i, s in enumerate(known) if tried[s].mean < target), 0)
@@ -182,8 +197,22 @@ def highest_rate(
         more([low + (high - low) * i / (WIDTH + 1) for i in range(1, WIDTH + 1)])
     known = sorted(tried)
     curves = [[getattr(tried[s], name) for s in known] for name in ("mean", "low", "high")]
-    scale, low, high = (_crossing(known, curve, target) for curve in curves)
-    return HighestRate(scale, low, high)
+    rate, low, high = (_crossing(known, curve, target) for curve in curves)
+    if all(interval.num > 1 for interval in tried.values()) and math.isfinite(rate):
+        low = known[0] if math.isnan(low) else low
+        high = min(high, known[-1])
+    return HighestRate(rate, low, high)
+
+
+def share_interval(by_seed: Sequence[float]) -> Interval:
+    """The mean of shares and its 95 % interval, which ends at 0 and 1 at the latest."""
+    found = mean_interval(by_seed)
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def _require_share(target: float) -> None:
+    if not 0 < target < 1:
+        raise LLMError(f"target must be between 0 and 1, got {target}")
 
 
 def _crossing(x: Sequence[float], y: Sequence[float], target: float) -> float:
@@ -205,14 +234,16 @@ def fewest_engines(
     """The fewest engines that meet the target, by doubling from a guess and bisection.
 
     attempt: from a number of engines to the attainment by seed; more are thought to serve no less.
-    None if `most` are too few.
+    None if `most` are too few. Raises LLMError for a target that is not between 0 and 1.
     """
+
+    _require_share(target)
 
     def meets(number: int) -> bool:
         return bool(np.mean(attempt(number)) >= target)
 
     missing, meeting = 0, None
-    number, step = min(max(guess, 1), most), 1
+    number, step, following = min(max(guess, 1), most), 1, 1  # a guess is rarely two off
     while meeting is None or meeting - missing > 1:
         if meets(number):
             meeting = number
@@ -226,5 +257,5 @@ def fewest_engines(
             number = max(meeting - step, 1)
         else:
             number = (meeting + missing) // 2
-        step *= 2
+        step, following = following, 2 * following
     return meeting

@@ -50,5 +50,6 @@ class Engine:
             row = int((held > self.num_blocks * self.block_size).argmax())
             raise LLMError(
                 f"row {row}: its {held[row]} tokens can never fit in {self.num_blocks} blocks of "
-                f"{self.block_size}"
+                f"{self.block_size}: num_blocks must be {-(-int(held.max()) // self.block_size)} "
+                "or more"
             )

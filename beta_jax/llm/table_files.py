@@ -89,7 +89,9 @@ class Document:
     def only(self, names: Sequence[str]) -> None:
         for name in self.values:
             if name not in names:
-                raise LLMError(f"{self.path}: {self.within}{name} is unknown: {', '.join(names)}")
+                raise LLMError(
+                    f"{self.path}: {self.within}{name} is no field here, wanted {', '.join(names)}"
+                )
 
     def whole(self, name: str) -> int:
         value = self.get(name, wanted := f"a whole number from 1 to {MOST}")

@@ -163,6 +163,10 @@ def traffic_of(
     like them. window_s: of fitted processes; see `beta_jax.replay`, as for `start` and `end`.
     Raises TraceError, LLMError.
     """
+    if not isinstance(trace, Trace):
+        raise LLMError(
+            f"wanted a trace as load_trace reads it, got a {type(trace).__name__}: {trace!r:.60}"
+        )
     if not replay:
         fits = fit_traffic(trace, 1, start=start, end=end, window_s=window_s).scaled(cv=cv_scale)
         return FittedTraffic(fits, lengths or lengths_of(trace))

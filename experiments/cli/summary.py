@@ -44,7 +44,12 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
         name=command.name,
         about=configs.summaries()[command.name],
         directory=directory,
-        files=[n for n in own if n not in pictures and (directory / n).is_file()],
+        files=[
+            path.name
+            for pattern in own
+            for path in sorted(directory.glob(pattern))
+            if path.name not in pictures and path.is_file()
+        ],
         figures=[path.stem for path in drawn if path.suffix == ".svg"],
         command=shlex.join(["python", *record["argv"]]) if "argv" in record else "",
         settings=settings,

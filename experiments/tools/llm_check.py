@@ -28,18 +28,19 @@ TABLES, LINEAR, WITHOUT = "tables", "linear model", "without prefix reuse"
 ROWS: Columns = {"id": int, "model": str} | {
     f"{source}{name}_s": float for source in ("measured_", "") for name in QUANTITIES
 }
-LINES = (("-", 2), ("--", 1.2), (":", 1.2))
+LINES = (("-", 1.6), ("--", 1.2), (":", 1.6))
 """Of models, in their order, so that one shows under another."""
 SIGNED = ("mean", "p50", "p90", "p99")
+HELD = "requests.csv, measured.csv and, without --config.engine, run.json and kernel time tables"
 FILES = ("table.csv", "compared.csv", *figures.files_of("llm_check"))
+ALL = "all"
+FEW = 30
+"""Requests of a class whose errors tell little."""
 LIMITS = """
-What it predicts: who waits for whom, what each step works on, when blocks run out, who is taken
-back and computed anew, and how long steps take on the device whose kernel times were given.
-What it does not: time outside of steps (network, tokens to text, an engine's own overhead), clocks
-that fall with heat, and any engine, model or device but those of the tables. On one recorded run of
-vLLM 0.19.0 (RTX 4090, KV blocks as measured) these rules were within 0.5 % end to end, on two
-others -1.8 and +1.0 %; an independent study of an older version of the simulator they come from
-found a median error of 19 % on other hardware. Check yours before you trust it."""
+Simulated: who waits for whom, what each step works on, when blocks run out, who is taken back and
+computed anew. Not simulated: time outside of steps (network, tokens to text, an engine's own
+overhead), clocks that fall with heat. Nothing is said of any other engine, model, device or rate
+than those of this run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,13 @@ class Config:
     run: Annotated[str, "folder with requests.csv and measured.csv, and an engine's tables"]
     engine: Annotated[str | None, "engine (JSON); none: the one of the folder"] = None
     measured: Annotated[str | None, "another table of what was measured"] = None
+    ttft_limit_s: Annotated[
+        float, "errors are told apart of requests whose measured TTFT is below, and of the others"
+    ] = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ttft_limit_s < float("inf"):
+            raise ValueError(f"ttft_limit_s must be > 0 seconds, got {self.ttft_limit_s}")
 
 
 def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
@@ -57,7 +65,14 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         from beta_jax import llm
     folder = files.input_path(config.run)
     if not folder.is_dir():
-        raise ValueError(f"--config.run={config.run}: there is no such folder: docs/llm.md")
+        raise ValueError(
+            f"--config.run={config.run}: no such folder; give one that holds {HELD} (docs/files.md)"
+        )
+    if missing := [name for name in _needed(config) if not (folder / name).is_file()]:
+        raise ValueError(
+            f"--config.run={config.run}: lacks {missing[0]}; such a folder holds {HELD} "
+            "(docs/files.md)"
+        )
     try:
         with stopwatch.part("read"):
             requests = llm.load_token_requests(folder / "requests.csv")
@@ -79,10 +94,16 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
         raise ValueError(str(error)) from None
     for line in doubts(requests, measured):
         print(f"warning: {line}", file=sys.stderr)
-    compared = errors(outcomes, measured)
+    compared = errors(outcomes, measured, config.ttft_limit_s)
     files.write(directory / "table.csv", tables.to_csv(compared))
     files.write(directory / "compared.csv", tables.to_csv(_rows(outcomes, measured)))
-    report(compared, outcomes, measured)
+    report(compared, outcomes, measured, config.ttft_limit_s)
+
+
+def _needed(config: Config) -> list[str]:
+    own = ["requests.csv"]
+    own += ["measured.csv"] if config.measured is None else []
+    return own + (["run.json"] if config.engine is None else [])
 
 
 def _models(engine: Engine, requests: TokenRequests) -> dict[str, tuple[Engine, TokenRequests]]:
@@ -115,26 +136,42 @@ def doubts(requests: TokenRequests, measured: Measured) -> list[str]:
     return found
 
 
-def errors(outcomes: dict[str, Outcome], measured: Measured) -> list[Row]:
-    """Simulated over measured, less 1, by model and quantity: of the mean and of quantiles."""
-    rows = []
-    for model, outcome in outcomes.items():
-        for name, title in QUANTITIES.items():
-            theirs, ours = _values(measured, name), _values(outcome, name)[measured.request]
-            row: Row = {"model": model, "quantity": title, "measured_mean_s": float(theirs.mean())}
-            row["simulated_mean_s"] = float(ours.mean())
-            row["mean_error_percent"] = _percent(ours.mean(), theirs.mean())
-            for at in QUANTILES:
-                row[f"p{100 * at:g}_error_percent"] = _percent(
-                    np.quantile(ours, at), np.quantile(theirs, at)
-                )
-            own = theirs > 0
-            each = np.abs(ours[own] / theirs[own] - 1)
-            row["median_request_error_percent"] = (
-                100 * float(np.median(each)) if own.any() else float("nan")
-            )
-            rows.append(row)
-    return rows
+def errors(
+    outcomes: dict[str, Outcome], measured: Measured, ttft_limit_s: float = 2.0
+) -> list[Row]:
+    """Simulated over measured, less 1, of the mean and of quantiles.
+
+    By class of requests (all; those whose measured TTFT is below the limit; the others, classes
+    that are empty left out), model and quantity.
+    """
+    below = measured.ttft_s < ttft_limit_s
+    classes = {ALL: np.ones_like(below), f"TTFT < {ttft_limit_s:g} s": below}
+    classes[f"TTFT >= {ttft_limit_s:g} s"] = ~below
+    return [
+        {"requests": title, "number": int(chosen.sum()), "model": model}
+        | _errors(QUANTITIES[name], _values(outcome, name)[measured.request][chosen], theirs)
+        for title, chosen in classes.items()
+        if chosen.any()
+        for model, outcome in outcomes.items()
+        for name in QUANTITIES
+        for theirs in [_values(measured, name)[chosen]]
+    ]
+
+
+def _errors(quantity: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Row:
+    row: Row = {"quantity": quantity, "measured_mean_s": float(theirs.mean())}
+    row["simulated_mean_s"] = float(ours.mean())
+    row["mean_error_percent"] = _percent(ours.mean(), theirs.mean())
+    for at in QUANTILES:
+        row[f"p{100 * at:g}_error_percent"] = _percent(
+            np.quantile(ours, at), np.quantile(theirs, at)
+        )
+    own = theirs > 0
+    each = np.abs(ours[own] / theirs[own] - 1)
+    row["median_request_error_percent"] = (
+        100 * float(np.median(each)) if own.any() else float("nan")
+    )
+    return row
 
 
 def _values(source: Any, name: str) -> NDArray[np.float64]:
@@ -161,53 +198,86 @@ def _rows(outcomes: dict[str, Outcome], measured: Measured) -> list[Row]:
     ]
 
 
-def report(compared: list[Row], outcomes: dict[str, Outcome], measured: Measured) -> None:
+def report(
+    compared: list[Row], outcomes: dict[str, Outcome], measured: Measured, ttft_limit_s: float
+) -> None:
     print(f"{len(measured.request)} requests; simulated over measured, less 1 (%)")
-    print(tables.to_text([_shown(row) for row in compared]))
+    for title in dict.fromkeys(row["requests"] for row in compared):
+        own = [row for row in compared if row["requests"] == title]
+        print(f"\n{own[0]['number']} requests" + (f", {title}" if title != ALL else ""))
+        print(tables.to_text([_shown(row) for row in own]))
     first, outcome = next(iter(outcomes.items()))
     print(
         f"\n{first}: {outcome.steps} steps in {outcome.calls} scheduler calls, "
         f"{outcome.preemptions} preemptions, {outcome.recomputed_tokens} tokens computed anew"
     )
+    print("", *conclusions(compared, len(measured.request), ttft_limit_s), sep="\n")
     print(LIMITS)
+
+
+def conclusions(compared: list[Row], number: int, ttft_limit_s: float) -> list[str]:
+    """What the comparison is worth, in sentences about this run."""
+    limit = f"{ttft_limit_s:g} s"
+    below = [row for row in compared if row["requests"] == f"TTFT < {limit}"]
+    served = below[0]["number"] if below else 0
+    found = [f"In this run {served} of {number} requests had their first token within {limit}."]
+    if served < number / 2:
+        found.append(
+            "Most had not: it is an overload, and errors over all requests are those of a long "
+            "queue.\nThey say little of rates that the engine stands: record a run at one of these."
+        )
+    if 0 < served < FEW:
+        found.append(f"With {served} requests errors below {limit} are hardly known.")
+    for row in below:
+        if row["quantity"] == QUANTITIES["ttft"]:
+            mean, each = row["mean_error_percent"], row["median_request_error_percent"]
+            found.append(
+                f"{row['model']}: of these the mean TTFT is {mean:+.1f} % off, and that of half of "
+                f"the requests more than {each:.1f} %."
+            )
+    return found
 
 
 def _shown(row: Row) -> Row:
     return {
         name.removesuffix("_percent"): f"{value:+.2f}" if name.startswith(SIGNED) else value
         for name, value in row.items()
+        if name not in ("requests", "number")
     }
 
 
 def draw(directory: Path) -> list[Path]:
     rows = tables.read_csv(directory / "compared.csv", ROWS)
-    return figures.save(distributions(rows), directory / "llm_check")
+    return figures.save(deviations(rows), directory / "llm_check")
 
 
-def distributions(rows: list[Row]) -> Figure:
-    """Shares of requests within a time, measured and simulated."""
+def deviations(rows: list[Row]) -> Figure:
+    """How far off each quantile is, over the measured one: curves of the shares would coincide."""
     with figures.style():
         figure = figures.new_figure(9.6, 3.2)
         models = list(dict.fromkeys(row["model"] for row in rows))
         colours = figures.colours_of(models)
-        for axes, (name, title) in zip(
-            figure.subplots(1, 3, sharey=True), QUANTITIES.items(), strict=True
-        ):
+        for axes, (name, title) in zip(figure.subplots(1, 3), QUANTITIES.items(), strict=True):
             first = [row for row in rows if row["model"] == models[0]]
             measured = np.sort([row[f"measured_{name}_s"] for row in first])
+            own = measured > 0
             in_ms = measured[-1] < 1
-            factor = 1000 if in_ms else 1
-            share = np.arange(1, len(measured) + 1) / len(measured)
-            axes.step(factor * measured, share, color="0.75", linewidth=4, label="measured")
+            axes.axhline(0, color="0.6", linewidth=0.8, zorder=1)
             for model, (line, width) in zip(models, LINES, strict=False):
-                own = np.sort([row[f"{name}_s"] for row in rows if row["model"] == model])
+                simulated = np.sort([row[f"{name}_s"] for row in rows if row["model"] == model])
                 look: Any = {"color": colours[model], "linestyle": line, "linewidth": width}
-                axes.step(factor * own, share, label=model, **look)
-            axes.set_xlabel(f"{title} ({'ms' if in_ms else 's'})")
-            axes.set_ylim(0, 1.02)
-        figure.axes[0].set_ylabel("Share of requests")
+                error = 100 * (simulated[own] / measured[own] - 1)
+                axes.plot((1000 if in_ms else 1) * measured[own], error, label=model, **look)
+            axes.set_xscale("log")
+            figures.plain_numbers(axes.xaxis)
+            axes.set_xlabel(f"Measured {title if title.isupper() else title.lower()}")
+            axes.set_xlabel(f"{axes.get_xlabel()} ({'ms' if in_ms else 's'})")
+        figure.axes[0].set_ylabel("Simulated over measured, less 1 (%)")
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        figures.add_note(
+            figure, ["quantile by quantile: the shortest with the shortest, and so on"]
+        )
         return figure
 
 

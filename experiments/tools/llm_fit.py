@@ -17,8 +17,8 @@ from experiments.report.tables import Columns, Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENGINE = "engine.json"
-FILES = (ENGINE, "coefficients.csv", "errors.csv", "steps.csv", *figures.files_of("llm_fit"))
+ENGINES = "*-linear.json"
+FILES = (ENGINES, "coefficients.csv", "errors.csv", "steps.csv", *figures.files_of("llm_fit"))
 MEANING = {
     "base_ps": "each step",
     "prefill_token_ps": "each token of a request that is given more than one",
@@ -63,10 +63,13 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
             time_ps = engine.step_time.step_ps(shape)
         with stopwatch.part("fit"):
             fit = llm.fit_linear(shape, time_ps)
-        (directory / ENGINE).unlink(missing_ok=True)
+        for stale in directory.glob(ENGINES):
+            stale.unlink()
+        path = directory / f"{source.resolve().stem}-linear.json"
         if engine is not None:
-            linear = dataclasses.replace(engine, step_time=fit.step_time)
-            llm.save_engine(linear, directory / ENGINE)
+            # The batch simulator, whose engine this is, reuses no prefixes.
+            linear = dataclasses.replace(engine, step_time=fit.step_time, prefix_caching=False)
+            llm.save_engine(linear, path)
     except llm.LLMError as error:
         raise ValueError(str(error)) from None
     coefficients = [
@@ -91,7 +94,11 @@ def execute(config: Config, directory: Path, stopwatch: Stopwatch) -> None:
     print("\nFitted over given, less 1: size (%)")
     print(tables.to_text(found))
     if engine is not None:
-        print(f"\n{directory / ENGINE} is the engine with these coefficients")
+        print(
+            f"\n{path} is the engine with these coefficients, without prefix reuse; errors are of "
+            f"{config.number} random steps.\nA fit to the steps of one run would weigh others, and "
+            "its coefficients differ."
+        )
 
 
 def errors(steps: list[Row]) -> list[Row]:

@@ -40,7 +40,7 @@ def test_tables_are_named_from_where_the_engine_lies(tmp_path):
     [
         ({"num_blocks": 0}, "num_blocks is 0, wanted a whole number from 1"),
         ({"num_blocks": None}, "num_blocks is None"),
-        ({"blocks": 3}, "blocks is unknown: max_num_seqs, "),
+        ({"blocks": 3}, "blocks is no field here, wanted max_num_seqs, "),
         ({"prefix_caching": "yes"}, "prefix_caching is 'yes', wanted true or false"),
         ({"step_time": 5}, "step_time is 5, wanted an object"),
         ({"step_time": {"tables": "../elsewhere"}}, "step_time.tables is '../elsewhere', wanted"),

@@ -16,7 +16,7 @@ from beta_jax.llm import LinearStepTime, TokenRequests, load_engine, save_token_
 
 Main = Callable[..., int]
 SMALL = ("--config.duration_s=60", "--config.seeds=2", "--config.warmup_s=0")
-SMALL += ("--config.rate_rps=1", "--config.rates=0.5,1", "--config.rounds=0")
+SMALL += ("--config.rates=0.5,1", "--config.rounds=0")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_sweep_its_answers_and_going_on_with_it(main, tmp_path, capsys):
     printed = capsys.readouterr().out
     table = rows(out / "table.csv")
     assert {row["engine"] for row in table} == {"900 blocks", "2000 blocks"}
-    sweep = [row for row in table if row["num_engines"] == "1" and row["rate_scale"] != "2.0"]
+    sweep = [row for row in table if row["num_engines"] == "1" and row["rate_rps"] != "2.0"]
     assert len(sweep) == 2 * 2 * 2
     curves = rows(out / "curves.csv")
     one = [row for row in sweep if row["engine"] == "2000 blocks" and row["rate_rps"] == "1.0"]
@@ -90,7 +90,7 @@ def test_traces_logs_and_estimated_blocks(main, tmp_path, capsys):
     trace = tmp_path / "trace.csv"
     stamps = (f"2023-11-16 18:00:{i / 2:06.3f},{100 + i},{5 + i}" for i in range(110))
     trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *stamps]))
-    given = (*SMALL, "--config.rate_rps=none", f"--config.trace={trace}")
+    given = (*SMALL, f"--config.trace={trace}")
     assert main(*given) == 0, capsys.readouterr().err
     assert len(rows(tmp_path / "out" / "table.csv")) == 4
     assert main(*given, "--config.replay=true") == 0, capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_traces_logs_and_estimated_blocks(main, tmp_path, capsys):
     log = tmp_path / "log.csv"
     save_token_requests(TokenRequests(np.arange(9) * 10**9, np.full(9, 99), np.full(9, 9)), log)
     blocks = ("--config.model=llama-3.1-8b", "--config.device_gib=23.5")
-    read = (*SMALL, "--config.rate_rps=none", f"--config.requests={log}", *blocks)
+    read = (*SMALL, f"--config.requests={log}", *blocks)
     assert main(*read) == 0, capsys.readouterr().err
     assert "estimated: 2658 blocks" in capsys.readouterr().out
 
@@ -107,9 +107,8 @@ def test_traces_logs_and_estimated_blocks(main, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.rate_rps=none"], "which traffic? give one of rate_rps"),
-        (["--config.requests=log.csv"], "got rate_rps and requests"),
-        (["--config.rates=0"], "rates are factors > 0, got 0"),
+        (["--config.requests=log.csv", "--config.trace=t.csv"], "give one of trace and requests"),
+        (["--config.rates=0"], "rates are requests/s > 0, got 0"),
         (["--config.rates="], "rates is empty"),
         (["--config.engine={missing}"], "No such file"),
         (["--config.engine={unknown}"], "num_devices"),
@@ -117,7 +116,7 @@ def test_traces_logs_and_estimated_blocks(main, tmp_path, capsys):
         (["--config.num_blocks=9"], "tokens can never fit in 9 blocks of 16"),
         (["--config.max_num_seqs=-1"], "max_num_seqs is -1"),
         (["--config.target=1"], "target must be between 0 and 1"),
-        (["--config.ttft_limit_s=-1"], "ttft_s must be >= 0 seconds, got -1"),
+        (["--config.ttft_limit_s=0"], "ttft_limit_s must be > 0 seconds, got 0"),
         (["--config.cv=0"], "CV of gamma arrivals must be in"),
         (["--config.duration_s=-5"], "duration_s must be > 0"),
         (["--config.seeds=0"], "seeds must be 1 to 10000, got 0"),
@@ -128,10 +127,10 @@ def test_traces_logs_and_estimated_blocks(main, tmp_path, capsys):
         (["--config.model=llama-3.1-8b"], "give both, or none"),
         (["--config.model=lama-3.1-8b", "--config.device_gib=24"], "nearest: llama-3.1-8b"),
         (["--config.model=llama-3.1-8b", "--config.device_gib=12"], "no block of keys and values"),
-        (["--config.rate_rps=none", "--config.requests={unsorted}"], "row 1: arrival_ns is 1"),
-        (["--config.rate_rps=none", "--config.requests={zero}"], "row 0: output_tokens is 0"),
-        (["--config.rate_rps=none", "--config.requests={nan}"], "row 1: arrival_ns is nan"),
-        (["--config.rate_rps=none", "--config.requests={forward}"], "an earlier row, or -1"),
+        (["--config.requests={unsorted}"], "row 1: arrival_ns is 1"),
+        (["--config.requests={zero}"], "row 0: output_tokens is 0"),
+        (["--config.requests={nan}"], "row 1: arrival_ns is nan"),
+        (["--config.requests={forward}"], "an earlier row, or -1"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_line(arguments, message, main, engine, tmp_path, capsys):

@@ -63,9 +63,14 @@ def test_errors_of_means_and_quantiles(folder, tmp_path, capsys):
     out = tmp_path / "checked"
     assert execute(out, f"--config.run={folder}") == 0
     printed = capsys.readouterr()
-    assert "What it does not:" in printed.out
+    assert "Not simulated:" in printed.out
+    assert "40 of 40 requests had their first token within 2 s" in printed.out
     assert "warning" not in printed.err
-    rows = table(out / "table.csv")
+    everything = table(out / "table.csv")
+    rows, below = everything[:9], everything[9:]
+    assert {row["requests"] for row in rows} == {"all"}
+    assert {row["requests"] for row in below} == {"TTFT < 2 s"}  # none is above
+    assert [row["mean_error_percent"] for row in below] == [r["mean_error_percent"] for r in rows]
     models = "tables", "linear model", "without prefix reuse"
     assert [(row["model"], row["quantity"]) for row in rows] == [
         (model, name) for model in models for name in ("TTFT", "TPOT", "End to end")
@@ -117,6 +122,27 @@ def test_bad_measurements_are_one_line(folder, tmp_path, capsys, column, value, 
     assert "Traceback" not in printed
 
 
-def test_a_missing_folder_is_named(tmp_path, capsys):
+def test_errors_are_told_apart_by_measured_ttft(folder, tmp_path, capsys):
+    frame = pd.read_csv(folder / "measured.csv")
+    ttft = np.sort(frame["first_token_s"] - frame["queued_s"])
+    limit = (ttft[9] + ttft[10]) / 2
+    assert (
+        execute(tmp_path / "out", f"--config.run={folder}", f"--config.ttft_limit_s={limit}") == 0
+    )
+    rows = [row for row in table(tmp_path / "out" / "table.csv") if row["model"] == "tables"]
+    assert [row["number"] for row in rows] == ["40"] * 3 + ["10"] * 3 + ["30"] * 3
+    all_, below, above = (float(row["measured_mean_s"]) for row in rows[::3])
+    assert below < limit < above and 40 * all_ == pytest.approx(10 * below + 30 * above)
+    printed = capsys.readouterr().out
+    assert "In this run 10 of 40 requests" in printed and "it is an overload" in printed
+    assert "With 10 requests errors below" in printed
+
+
+def test_a_wrong_folder_is_said_with_what_one_holds(folder, tmp_path, capsys):
     assert execute(tmp_path / "out") != 0
-    assert "--config.run=measured_run: there is no such folder" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--config.run=measured_run: no such folder; give one that holds requests.csv" in error
+    (folder / "measured.csv").unlink()
+    assert execute(tmp_path / "out", f"--config.run={folder}") != 0
+    error = capsys.readouterr().err
+    assert f"--config.run={folder}: lacks measured.csv; such a folder holds" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import time
 
 import pytest
@@ -23,13 +24,14 @@ def execute(out_dir, *arguments: str) -> int:
 def test_tables_become_an_engine_of_coefficients(tmp_path):
     folder, out = tmp_path / "tables", tmp_path / "out"
     folder.mkdir()
-    write_tables(folder, 5, LINEAR, skew=False, ranks=1)
+    write_tables(folder, 5, dataclasses.replace(LINEAR, prefix_caching=True), skew=False, ranks=1)
     chosen = f"--config.source={folder}", "--config.number=500", "--config.seed=7"
     assert execute(out, *chosen) == 0
-    engine, given = load_engine(out / "engine.json"), load_engine(folder)
+    engine, given = load_engine(out / "tables-linear.json"), load_engine(folder)
     shape = random_steps(given, 500, 7)
     assert engine.step_time == fit_linear(shape, given.step_time.step_ps(shape)).step_time
-    assert (engine.num_blocks, engine.block_size) == (40, 4)
+    assert (engine.num_blocks, engine.block_size, engine.prefix_caching) == (40, 4, False)
+    assert "tables-linear.json" in (out / "report.html").read_text()
     with open(out / "errors.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
     assert rows[-1]["steps"] == "all"
@@ -40,7 +42,7 @@ def test_tables_become_an_engine_of_coefficients(tmp_path):
     steps = ["0,1000,4,4.24", "100,0,0,2", "0,30,3,1.69", "7,16,1,1.42"]
     path.write_text("\n".join(["prefill_tokens,cached_tokens,decodes,time_us", *steps]))
     assert execute(out, f"--config.source={path}") == 0
-    assert not (out / "engine.json").exists()
+    assert not list(out.glob("*-linear.json"))
 
 
 @pytest.mark.parametrize(
