@@ -47,7 +47,7 @@ LEFT_OUT = {
     r".*: .*(pip install|bin/ray start)": "changes the machine",
     r"docs/machines.md: .* benchmarks/gpu.py": "needs a GPU: tests/test_gpu_benchmark.py rehearses",
     r"docs/traces.md: .* fetch": "downloads: tests/traces/test_fetch.py has a server of its own",
-    r"docs/(search|llm).md: ((result|outcome|requests, engine) = |llm\.)": "no such data",
+    r"docs/(search|llm).md: ((result|outcome|requests, engine) = |llm\.|from .* load_trace)": "no such data",
     r"data/README.md: [0-9a-f]{64} ": "checksums: tests/profiles/test_profiles.py compares them",
     r"data/.*: python -m": "writes what ships; tests compare its bytes",
     r"benchmarks/README.md: ": "records of what was measured",
