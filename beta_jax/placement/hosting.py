@@ -24,5 +24,8 @@ def hosts_any(placement: Placement | Schedule) -> bool:
 def require_placed(any_hosted: bool, warnings: Iterable[str]) -> None:
     """Raise NothingPlacedError, with why, unless some placement hosts a model."""
     if not any_hosted:
-        reasons = list(dict.fromkeys(warnings))[:2]
-        raise NothingPlacedError("; ".join(reasons) or "nothing could be placed")
+        first: dict[str, str] = {}  # of each reason, whichever policy had it
+        for warning in warnings:
+            first.setdefault(warning.partition(": ")[2], warning)
+        reasons = "; ".join([*first.values()][:2])
+        raise NothingPlacedError(f"no model is placed: {reasons or 'no policy says why'}")

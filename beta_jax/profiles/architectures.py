@@ -7,12 +7,12 @@ the output embedding. A pipeline is cut between any two of them (`stages`).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from beta_jax.checks import require_whole
+from beta_jax.profiles.names import nearest
 
 MOST_LAYERS, MOST_SIZE = 2**16, 2**31 - 1
 Part = Literal["embedding", "dense", "experts", "output"]
@@ -212,7 +212,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 def find_architecture(name: str) -> Architecture:
     """The shape of a model type; raises ValueError with the nearest names if it is not known."""
     if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, cutoff=0.5)
+        near = nearest(name, ARCHITECTURES)
         known = f"nearest: {', '.join(near)}; " if near else ""
         raise ValueError(f"no architecture {name!r}; {known}known: {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

@@ -7,7 +7,6 @@ reads what `profile_import` can turn into it, so that every profile passes the o
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from beta_jax.checks import read_bytes
 from beta_jax.profiles import importers as profile_import
+from beta_jax.profiles.names import nearest
 from beta_jax.types import ParallelConfig
 
 FORMAT, VERSION = "beta_jax.profile", 1
@@ -244,7 +244,7 @@ class Profile:
 
     def _of_type(self, type: str) -> Mapping[ParallelConfig, _Costs]:
         if type not in self._costs:
-            near = difflib.get_close_matches(type, self._costs, cutoff=0.5)
+            near = nearest(type, self._costs)
             known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(self.types)}"
             raise ProfileError(f"model type {type!r} has no profile; {known}")
         return self._costs[type]

@@ -10,10 +10,18 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from beta_jax.placement.hosting import statics
 from beta_jax.placement.problem import Problem
 from beta_jax.search.exhaustive import exhaustive
-from beta_jax.search.instances import Training, as_one
+from beta_jax.search.instances import (
+    Training,
+    as_one,
+    fitting_configs,
+    memory_table,
+    weight_table,
+)
 from beta_jax.search.local.climb import local_search
 from beta_jax.search.published.evolution import evolve
 from beta_jax.search.published.integer_programs import mp_ilp, sr_ilp
@@ -28,6 +36,7 @@ from beta_jax.search.published.replacing import mp_replace
 from beta_jax.search.published.replication import sr_greedy, sr_replace, sr_search, sr_uniform
 from beta_jax.search.published.separation import mp_search_sep, mp_search_sep_within
 from beta_jax.search.result import Result
+from beta_jax.types import GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +169,28 @@ def _left_out(policy: str, problem: Problem, result: Result) -> list[str]:
     if not missing:
         return []
     if not hosted:
-        return [f"{policy}: nothing could be placed on {problem.cluster.num_devices} devices"]
+        devices = f"{problem.cluster.num_devices} devices"
+        return [f"{policy}: nothing could be placed on {devices}{_too_large(problem)}"]
     share = f"{len(missing)} of {len(problem.models)} models"
     named, more = missing[:NAMED_LEFT_OUT], len(missing[NAMED_LEFT_OUT:])
     names = ", ".join(named) + f" and {more} more" * (more > 0)
     return [f"{policy}: no replica of {share}: {names}"]
+
+
+def _too_large(problem: Problem) -> str:
+    """Why no model fits anywhere, whatever the policy; empty if some model does."""
+    profiled = {
+        config for model in problem.models for config in problem.profile.configs(model.type)
+    }
+    configs = fitting_configs(problem, profiled)
+    if not configs:
+        return ": every profiled configuration needs more"
+    weights, memory = weight_table(problem, configs), memory_table(problem, configs)
+    if (weights <= memory).any():
+        return ""
+    model, config = np.unravel_index(int((weights - memory).argmin()), weights.shape)
+    needs, has = weights[model, config] / GB, memory[config] / GB
+    return (
+        f": no model fits a device's memory; {problem.models[model].name} at its widest needs "
+        f"{needs:.3g} GiB of each device, which has {has:.3g}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ usage: python run.py --config NAME[:VARIANT] [--config.FIELD=VALUE ...] [OPTION 
   --plot_only           draw the figures and the report again from the tables in DIR
   --clean               delete what this config has written to DIR, and nothing else
 """
+
+
+NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 
 
 class CommandLineError(flags.Error):
@@ -115,7 +119,22 @@ def explain(error: ValueError | OSError, command: Command | None) -> str:
             named = isinstance(value, str) and value and str(input_path(value))
             if named and text.startswith((f"{named}:", f"{named},")):
                 return f"--{leaf.name}={text}"
-    return text
+    given = _given(text, command) if command else []
+    return f"{', '.join(given)}: {text}" if given else text
+
+
+def _given(text: str, command: Command) -> list[str]:
+    """Flags on the command line whose number an error speaks of: what it got, if it says so."""
+    got = re.search(r"\bgot (.*)", text)
+    numbers = {float(number) for number in NUMBER.findall(got[1] if got else text)}
+    found = []
+    defaults = {leaf.name: leaf.value for leaf in walk(configs.load(command.name).default)}
+    for leaf in walk(command.config):
+        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+        wrong = [v for v in values if type(v) in (int, float) and v in numbers]
+        if wrong and leaf.value != defaults.get(leaf.name):
+            found.append(f"--{leaf.name}={render(wrong[0])}")
+    return found
 
 
 def _flags() -> flags.FlagValues:

@@ -90,6 +90,17 @@ class InputMaker:
             cluster, profile = self._cluster(scenario.pools, scenario.pipeline_overhead)
         return Problem(self._models(scenario, profile), cluster, profile, scenario.rules)
 
+    def check(self, scenarios: Iterable[BaseScenario]) -> None:
+        """Raise what bad input raises, before anything is computed: seeds make no difference."""
+        apart = (dataclasses.replace(s, train_seed=0, test_seed=0) for s in scenarios)
+        for scenario in dict.fromkeys(apart):
+            self.problem(scenario)
+            if isinstance(scenario, Scenario) and 2 * scenario.warmup_s >= scenario.duration_s:
+                raise ValueError(
+                    f"a warm-up cut of {scenario.warmup_s:g} s at both ends leaves nothing of "
+                    f"{scenario.duration_s:g} s: warmup_s must be less than half of duration_s"
+                )
+
     def num_models(self, scenario: BaseScenario) -> int:
         return len(self._types(scenario))
 

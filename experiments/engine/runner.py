@@ -137,6 +137,7 @@ class Records:
         """
         cases = list(dict.fromkeys(cases))
         pending = [case for case in cases if self._key(case) not in self._store.records]
+        self._inputs.check(scenario for _, scenario in pending)
         sizes = {scenario: self._inputs.num_requests(scenario)[1] for _, scenario in pending}
         forecast.check(sizes)
         if (work := self._pace.work(pending)) > schedule.FIRST_BLOCK:

@@ -196,6 +196,11 @@ def test_single_device_latency_is_measured_else_given_else_published_else_refuse
     assert profile.single_device_latency_s("bert-103.5b") == 4.6
 
 
+def test_the_nearest_types_are_those_of_the_nearest_size():
+    with pytest.raises(ProfileError, match=r"nearest: bert-103\.5b, bert-15b"):
+        load_profile("v100").configs("bert-104b")
+
+
 def test_what_is_not_there_is_named_with_what_is():
     profile = Profile.from_dict(document())
     with pytest.raises(ProfileError, match="'smal' has no profile; nearest: small"):

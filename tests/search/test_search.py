@@ -228,7 +228,10 @@ def test_manual_placement():
     result = place("mp-equal-2-1", problem, workload)
     assert str(result.placement) == "2x(1,1,2)"
     assert [group.models for group in result.placement.groups] == [(0,), (1,)]
-    assert result.warnings == ("mp-equal-2-1: no replica of 2 of 4 models: m2, m3",)
+    assert result.warnings == (
+        "mp-equal-2-1: 4 models of 2 devices each need 8, there are 4",
+        "mp-equal-2-1: no replica of 2 of 4 models: m2, m3",
+    )
 
 
 def test_batches_do_not_change_results():
@@ -252,7 +255,10 @@ def test_models_that_do_not_fit_are_left_out_and_named():
     for policy in ("sr-greedy", "mp-search", "mp-equal-1-1"):
         result = place(policy, too_big, workload)
         assert result.placement.num_replicas == 0 and result.score == 0
-        assert result.warnings == (f"{policy}: nothing could be placed on 4 devices",)
+        assert result.warnings == (
+            f"{policy}: nothing could be placed on 4 devices: no model fits a device's memory; "
+            "m0 at its widest needs 8.38e-09 GiB of each device, which has 3.73e-09",
+        )
     tight = dataclasses.replace(roomy, cluster=Cluster(1, memory_bytes=3.0))
     (warning,) = place("sr-greedy", tight, workload).warnings
     assert warning.startswith("sr-greedy: no replica of 1 of 4 models: m")

@@ -54,7 +54,23 @@ def mp_equal(instances: Instances, *, pp: int, op: int) -> list[Result]:
         fits = fits_alone(problem, [config])[:num_groups, 0]
         groups = [Group(config, (model,) if fit else ()) for model, fit in enumerate(fits)]
         placements.append(Placement(tuple(groups)))
-    return score_placements(instances, placements)
+    results = score_placements(instances, placements)
+    told = [_too_few_devices(problem, config) for problem, _ in instances]
+    return [
+        dataclasses.replace(result, warnings=(*result.warnings, *text))
+        for result, text in zip(results, told, strict=True)
+    ]
+
+
+def _too_few_devices(problem: Problem, config: ParallelConfig) -> list[str]:
+    num, each = len(problem.models), config.num_devices
+    there_are = problem.cluster.num_devices
+    if num * each <= there_are:
+        return []
+    return [
+        f"mp-equal-{config.pp}-{config.op}: {num} models of {each} devices each need {num * each}, "
+        f"there are {there_are}"
+    ]
 
 
 def mp_search(instances: Instances, *, tolerance: float | None = None) -> list[Result]:
