@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from experiments.report.tables import ResultsError
 
 MAX_ROWS = 100
 """Of a table that `machine_readable` has as a whole."""
+PROGRESS = re.compile(r"\d+ results to (compute|go)\b|nothing to compute: ")
 RECORDED = ("config_name", "argv", "config")
 """Parts of `run.json` that say what was asked; all others say where it ran."""
 
@@ -55,8 +57,14 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
         settings=settings,
         environment={name: of for name, of in record.items() if name not in RECORDED},
         timings_s=timings,
-        printed=log.read_text().strip("\n") if log.is_file() else "",
+        printed=_results(log.read_text()) if log.is_file() else "",
     )
+
+
+def _results(printed: str) -> str:
+    """What a run printed, without the lines on how far it was."""
+    lines = (line for line in printed.splitlines() if not PROGRESS.match(line))
+    return "\n".join(lines).strip("\n")
 
 
 def machine_readable(run: page.Run) -> str:

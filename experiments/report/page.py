@@ -51,6 +51,16 @@ TITLES = {
     "utilisation.csv": "How busy every group was",
 }
 """Of tables whose name says too little."""
+TITLES_WITH = {
+    ("errors.csv", "steps"): "Model against measured steps",
+    ("table.csv", "measured_mean_s"): "Means, measured and simulated, and how far apart they are",
+}
+"""Of those that are something else where they have a column."""
+WITHOUT_INTERVALS = {
+    "intervals.csv": "Means",
+    "differences.csv": "Differences between policies, of one traffic",
+}
+"""Of those that lack what they are about where there is one replication: they come last."""
 
 
 class Setting(NamedTuple):
@@ -133,10 +143,12 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "exact": exact, "plain": plain}
-    shown = [show(name, rows) for name, rows in run.tables.items() if rows]
+    found = {name: rows for name, rows in run.tables.items() if rows}
+    last = {name for name, rows in found.items() if _lacks_intervals(name, rows)}
+    shown = [show(name, rows) for name, rows in found.items()]
     return environment.get_template(TEMPLATE).render(
         run=run,
-        tables=sorted(shown, key=lambda table: len(table.columns) * table.num_rows),
+        tables=sorted(shown, key=lambda t: (t.file in last, len(t.columns) * t.num_rows)),
         figures=_pictures(run.directory, run.figures),
         total_s=sum(run.timings_s.values()),
     )
@@ -157,8 +169,20 @@ def show(file: str, rows: Sequence[Row]) -> Shown:
         for column in columns
     ]
     cells = [[row[column] for column in columns] for row in rows[:most]]
-    title = TITLES.get(file, Path(file).stem.replace("_", " ").capitalize())
-    return Shown(file, title, columns, numeric, cells, len(rows), same)
+    return Shown(file, _title(file, rows), columns, numeric, cells, len(rows), same)
+
+
+def _title(file: str, rows: Sequence[Row]) -> str:
+    if _lacks_intervals(file, rows):
+        return WITHOUT_INTERVALS[file]
+    for (name, column), title in TITLES_WITH.items():
+        if name == file and column in rows[0]:
+            return title
+    return TITLES.get(file, Path(file).stem.replace("_", " ").capitalize())
+
+
+def _lacks_intervals(file: str, rows: Sequence[Row]) -> bool:
+    return file in WITHOUT_INTERVALS and all(row.get("seeds") == 1 for row in rows)
 
 
 def cell(value: Any) -> str:

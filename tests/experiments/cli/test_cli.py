@@ -215,7 +215,7 @@ def test_the_real_command_ends_with_the_code_and_no_traceback():
 BAD_VALUES = [
     (["--config.slo_scale=0"], "SLO scale must be > 0"),
     (["--config.rates=2,-1"], "--config.rates=-1: total rate must be >= 0"),
-    (["--config.warmup_s=700"], "--config.warmup_s=700: a warm-up cut"),
+    (["--config.warmup_s=700"], "--config.warmup_s=700, --config.duration_s=100: a warm-up cut"),
     (["--config.policies=mp-serch"], "nearest: mp-search"),
     (["--config.model_types=bert-9b"], "bert-9b"),
     (["--config.split=equal"], "rate split must be"),
@@ -246,7 +246,7 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(arguments, expected, main
 def test_nothing_placed_is_an_error_and_makes_no_table(main, tmp_path, capsys):
     assert main(*ONE_POINT, "--config.memory_gib=1") == 1
     error = capsys.readouterr().err
-    assert "error: --config.memory_gib=1: no model is placed: mp-equal-16-1: nothing" in error
+    assert "error: --config.memory_gib=1: no model is placed: mp-equal-4-4: nothing" in error
     assert error.count("nothing could be placed") == 1 and "needs 3.1 GiB of each device" in error
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.jsonl"]
 

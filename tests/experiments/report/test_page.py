@@ -48,6 +48,7 @@ def write(folder: Path, rows: list[tables.Row]) -> Path:
     (folder / "run.json").write_text(json.dumps(record | {"config": config}))
     (folder / "timings.json").write_text(json.dumps({"import": 1.0, "place": 3.0}))
     log = f"attainment\nwarning: {HOSTILE}\nwarning: again\nwarning: again\n"
+    log = f"3 results to compute, 0 are stored\n{log}"
     (folder / "log.txt").write_text(log)
     return folder
 
@@ -108,6 +109,27 @@ def test_it_shows_what_is_in_the_folder(text):
     assert text.count("<li>again</li>") == 1
     assert f"instead of {fields.render(sec6_3.CONFIG.rates)}<" in text
     assert "<td>inf</td>" in text  # of a column that says the same in every row
+
+
+def test_the_summary_is_of_what_was_found_and_not_of_progress(text):
+    assert "attainment\n" in text and "results to compute" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "title"),
+    [
+        ("intervals.csv", {"seeds": 1, "low": None}, "Means"),
+        ("intervals.csv", {"seeds": 2, "low": 0.5}, "Means and their 95 % intervals"),
+        ("differences.csv", {"seeds": 2}, "Differences between policies, paired by traffic"),
+        ("table.csv", {"replication": 0}, "Every point and replication"),
+        ("table.csv", {"measured_mean_s": 1.0}, "Means, measured and simulated, and how far apart"),
+        ("errors.csv", {"steps": "decode"}, "Model against measured steps"),
+        ("errors.csv", {"type": "bert-1.3b"}, "Model against measured rows"),
+    ],
+)
+def test_titles_say_what_tables_have(file, row, title):
+    assert page.show(file, [row, row]).title.startswith(title)
+    assert (page.show(file, [row]).title == "Means") == (title == "Means")
 
 
 def test_whatever_stands_in_a_file_is_text(text):
