@@ -48,6 +48,11 @@ def load_engine(path: str | os.PathLike[str]) -> Engine:
     """Read an engine, and the tables that it names; of a folder, that of a run. Raises LLMError."""
     path = Path(path)
     if path.is_dir():
+        if not (path / RUN).is_file():
+            raise LLMError(
+                f"{path}: lacks {RUN}; wanted an engine (JSON), or the folder of a run, which holds "
+                f"{RUN}, kernel time tables and {REQUESTS}"
+            )
         return _engine(Document(path / RUN), read_tables(path))
     document = Document(path)
     document.only((*NUMBERS, "prefix_caching", "step_time"))

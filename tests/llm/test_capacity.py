@@ -22,6 +22,7 @@ from beta_jax.llm import (
     fewest_engines,
     highest_rate,
     serve,
+    traffic_of,
 )
 
 from llm_runs import reference
@@ -111,3 +112,24 @@ def test_what_makes_no_sense_is_a_line():
         serve(long, Limits(), [(Point(ENGINE), 0)])
     with pytest.raises(LLMError, match=r"the last of .* s, and warmup_s is 3600"):
         serve(TRAFFIC, Limits(warmup_s=3600), [(Point(ENGINE), 0)])
+    with pytest.raises(LLMError, match="num_blocks must be 5625 or more"):
+        serve(long, Limits(), [(Point(ENGINE), 0)])
+    with pytest.raises(LLMError, match="a pair of a Point and a seed, got a Point"):
+        serve(TRAFFIC, Limits(), [Point(ENGINE)])
+    with pytest.raises(LLMError, match="a list for each rate"):
+        highest_rate(lambda rates: [1.0 for _ in rates], [1, 2], 0.9)
+    with pytest.raises(LLMError, match="wanted a trace as load_trace reads it, got a str"):
+        traffic_of("trace.csv")
+    for target in (0, 1, 99, math.nan):
+        with pytest.raises(LLMError, match="target must be between 0 and 1"):
+            highest_rate(lambda rates: [[1.0] for _ in rates], [1], target)
+        with pytest.raises(LLMError, match="target must be between 0 and 1"):
+            fewest_engines(lambda _: [1.0], target)
+
+
+def test_intervals_end_at_what_was_tried():
+    """Seeds that differ much: the ends of the intervals cross the target nowhere."""
+    shares = {1.0: [1.0, 0.85], 2.0: [1.0, 0.7]}
+    found = highest_rate(lambda rates: [shares[rate] for rate in rates], [1, 2], 0.9, rounds=0)
+    assert 1 < found.rate < 2
+    assert (found.low, found.high) == (1, 2)
