@@ -50,8 +50,8 @@ def load_engine(path: str | os.PathLike[str]) -> Engine:
     if path.is_dir():
         if not (path / RUN).is_file():
             raise LLMError(
-                f"{path}: lacks {RUN}; wanted an engine (JSON), or the folder of a run, which holds "
-                f"{RUN}, kernel time tables and {REQUESTS}"
+                f"{path}: lacks {RUN}; wanted an engine (JSON), or the folder of a run, "
+                f"with {RUN}, kernel time tables and {REQUESTS}"
             )
         return _engine(Document(path / RUN), read_tables(path))
     document = Document(path)

@@ -339,7 +339,7 @@ def _write(config: Config, directory: Path, rows: Sequence[Row], answers: Sequen
     shown = [
         {name: line[name] for name in ("engine", "rate_rps", "num_engines")}
         | {"attainment_%": 100 * line["attainment"]}
-        | {"+-": 100 * (line["attainment_high"] - line["attainment"])}
+        | {"+-": 100 * (line["attainment"] - line["attainment_low"])}
         | {name: line[name] for name in CURVES[1:] if name != "latency_p99_s"}
         | {"preemptions": line["preemptions"]}
         for line in curves

@@ -122,7 +122,7 @@ def _late_scale(axes: Axes, rows: Sequence[Row]) -> None:
         ),
     )
     axes.set_ylim(100 - min(100, 1.2 * late), 100 - least)
-    axes.yaxis.set_major_locator(FixedLocator([0, 50, 90, 95, 99, 99.5, 99.9, 100 - least]))
+    axes.yaxis.set_major_locator(FixedLocator([0, 50, 90, 95, 99, *{99.5, 99.9, 100 - least}]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda y, _: f"{y:g}" if y < 100 - least else f"{y:g}+")
