@@ -7,10 +7,11 @@
     python run.py --config llm --config.model=llama-3.1-8b --config.device_gib=79
     python run.py --config llm --config.rates=1,2,3,4 --config.trace=AzureLLMInferenceTrace_conv.csv
 
-Takes half a minute of processor time, and with --config.service_rps=20 five minutes on a busy
-machine (319 s measured, of which 54 s compile): trials of engines are said as they end. Traffic is generated with the lengths of a conversation
-service (Azure LLM inference 2023, 5.5 requests/s), sampled from processes fitted to a trace or to a
-table of rates, or a log of requests. Every rate is an hour of 16 seeds, simulated by the rules of
+Takes half a minute of processor time, and with --config.service_rps=20 five minutes (319 s, on a
+busy machine): it says what each number of engines comes to. Traffic is generated with the
+lengths of a conversation service (Azure LLM inference 2023, 5.5 requests/s), sampled from processes
+fitted to a trace or to a table of rates, or a log of requests. --config.rates are requests/s. Every
+rate is an hour of 16 seeds (engines: 4 at first, all where these leave a doubt), by the rules of
 vLLM's scheduler, exact to the token. Expect that one RTX 4090 with Llama 3.1 8B serves 99 % within
 2 s to the first token and 0.1 s per token up to some 2.9 requests/s, half of what the service has.
 
