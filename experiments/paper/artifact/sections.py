@@ -147,7 +147,8 @@ def run(sections: Sequence[Section], config: Config, directory: Path) -> Progres
     for number, section in enumerate(pending, 1):
         command = section.command(config, directory)
         left_s = sum(forecast_s.values()) - expected_s
-        ahead = _duration(left_s * (took_s / expected_s if expected_s else 1.0))
+        # A minute as recorded beside it: the rest of a section that was ended tells little.
+        ahead = _duration(left_s * (took_s + 60) / (expected_s + 60))
         scale = "" if config.smoke else f", some {ahead} to go"
         print(f"[{number}/{len(pending)}{scale}] {as_typed(command)}", flush=True)
         before = progress.usage(section.name)
