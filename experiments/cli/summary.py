@@ -46,12 +46,7 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
         name=command.name,
         about=configs.summaries()[command.name],
         directory=directory,
-        files=[
-            path.name
-            for pattern in own
-            for path in sorted(directory.glob(pattern))
-            if path.name not in pictures and path.is_file()
-        ],
+        files=[name for name in _found(directory, own) if name not in pictures],
         figures=[path.stem for path in drawn if path.suffix == ".svg"],
         command=shlex.join(["python", *record["argv"]]) if "argv" in record else "",
         settings=settings,
@@ -59,6 +54,12 @@ def read(command: Command, drawn: Sequence[Path]) -> page.Run:
         timings_s=timings,
         printed=_results(log.read_text()) if log.is_file() else "",
     )
+
+
+def _found(directory: Path, patterns: Sequence[str]) -> list[str]:
+    """Files that are there, in the order of the patterns, in folders of their own, too."""
+    paths = (path for pattern in patterns for path in sorted(directory.glob(pattern)))
+    return [path.relative_to(directory).as_posix() for path in paths if path.is_file()]
 
 
 def _results(printed: str) -> str:
