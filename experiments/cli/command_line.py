@@ -119,7 +119,9 @@ def explain(error: ValueError | OSError, command: Command | None) -> str:
             named = isinstance(value, str) and value and str(input_path(value))
             if named and text.startswith((f"{named}:", f"{named},")):
                 return f"--{leaf.name}={text}"
-    given = _given(text, command) if command else []
+    if command is None or isinstance(error, executors.ExecutorError | OSError):
+        return text  # machines and files have numbers of their own
+    given = _given(text, command)
     return f"{', '.join(given)}: {text}" if given else text
 
 
