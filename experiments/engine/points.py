@@ -49,6 +49,17 @@ class PointResult(NamedTuple):
     record: Record
 
 
+MOST_SEEDS = 10_000
+"""Independent replications of a point."""
+
+
+def require_seeds(seeds: int) -> None:
+    if seeds < 1:
+        raise ValueError(f"seeds must be >= 1, got {seeds}")
+    if seeds > MOST_SEEDS:
+        raise ValueError(f"seeds must be <= {MOST_SEEDS}, got {seeds}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replications:
     """How often every point is simulated, with other traffic each time; a part of all configs."""
@@ -61,8 +72,7 @@ class Replications:
     ] = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be >= 1, got {self.seeds}")
+        require_seeds(self.seeds)
         if self.until_decided is not None and not self.until_decided >= 0:
             raise ValueError(f"until_decided must be >= 0, got {self.until_decided}")
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from beta_jax.types import Rules
+from experiments.engine.points import require_seeds
 
 GROUPS = {
     "two_models": "Two models on two devices, +- half a 95 % interval; exact: M/D/1",
@@ -30,7 +31,8 @@ class Runs:
     duration_s: Annotated[float, "length of the traffic, s"]
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or not self.duration_s > 0:
+        require_seeds(self.seeds)
+        if not self.duration_s > 0:
             found = f"{self.seeds} and {self.duration_s:g} s"
             raise ValueError(f"seeds must be >= 1 and duration_s > 0, got {found}")
 

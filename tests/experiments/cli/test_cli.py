@@ -228,6 +228,7 @@ BAD_VALUES = [
     (["--config.duration_s=15"], "warm-up"),
     (["--config.rates="], "no points"),
     (["--config.seeds=0"], "seeds must be >= 1"),
+    ([f"--config.seeds={2**64}"], "seeds must be <= 10000"),  # found by fuzzing
     (["--config.until_decided=-1"], "until_decided must be >= 0"),
     (["--config.train_seed=1"], "legacy seeds of 4 models"),
     (["--config.duration_s=1e9"], "lower rates or shorter traffic"),
