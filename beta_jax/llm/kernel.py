@@ -13,6 +13,8 @@ Without prefix reuse blocks have no names, so that a few facts make the rules sh
   budget was left to admit others, and those that decode want a token each.
 * Requests are taken back from the last on until all others find blocks. The rules do so one request
   at a time in order of admission, and end with the same ones: the most that find blocks together.
+* In a step in which requests were taken back none is admitted: the next would be the one taken back
+  last, which lacks the blocks that it was taken back for.
 * Those taken back wait before all others, the latest first. No other is admitted before them, so
   together with the running ones they are no more than the sequence cap, and share its slots.
 
@@ -156,7 +158,6 @@ class State(NamedTuple):
     now: Array  # int64 [lane]
     next: Array  # int32 [lane], of the requests not yet admitted once; without a router
     admissions: Array  # int32 [lane]
-    halted: Array  # bool [lane], whether one was taken back in the step that is planned
     overflow: Array  # bool [lane], whether a slot was missing
     slots: Slots
     pending: Pending
@@ -469,7 +470,6 @@ def _iteration(
         (plan.taken_back | arrived)
         & goes_on
         & ~take_back
-        & ~state.halted
         & (plan.want < lanes.budget)
         & (plan.running < lanes.max_num_seqs)
         & (_blocks(length, block_size) <= plan.free - plan.need)
@@ -480,7 +480,7 @@ def _iteration(
     overflow = admit & ~again & (plan.empty == num_slots) & (plan.full < 0)
 
     # What is served: a step, or as many as are alike but for the tokens that they read.
-    steady = ~state.halted & (plan.steady == plan.running)
+    steady = plan.steady == plan.running
     most = jnp.minimum(plan.left, _steps_with_blocks(block_size, slots, plan))
     admits_arrivals = ~plan.taken_back & (plan.running < lanes.max_num_seqs) & (arrival > now)
     gap = jnp.where(admits_arrivals, arrival - now, NEVER)
@@ -538,7 +538,6 @@ def _iteration(
         next=state.next + enter,
         routed=routed,
         admissions=admissions,
-        halted=take_back | (state.halted & ~serve),
         overflow=state.overflow | overflow,
         slots=slots,
         pending=Pending(
@@ -614,7 +613,6 @@ def run_block(
         now=zeros() + START_PS,
         next=zeros(dtype=I32),
         admissions=zeros(dtype=I32),
-        halted=zeros(dtype=jnp.bool_),
         overflow=zeros(dtype=jnp.bool_),
         slots=Slots(
             **{name: zeros(num_slots, dtype=I32) for name in Slots._fields[:6]},

@@ -95,6 +95,20 @@ def test_engines_behind_a_router_equal_the_oracle_in_every_bit(lanes, num_engine
     assert_equal(lanes, num_engines=num_engines)
 
 
+def crowd(seed: int) -> tuple[TokenRequests, Engine]:
+    """Sixty requests at once, half of which are answered in one token: loads of engines differ."""
+    rng = np.random.default_rng(seed)
+    arrival, prompt = np.cumsum(rng.integers(0, 600, 60)), rng.integers(1, 9, 60)
+    answer = np.where(rng.random(60) < 0.5, 1, rng.integers(1, 20, 60))
+    step_time = LinearStepTime(*COEFFICIENTS[0])
+    return TokenRequests(arrival, prompt, answer), Engine(8, 16, 24, step_time, BLOCK)
+
+
+def test_a_waiting_request_weighs_as_four_that_run():
+    """With another weight some request would go to another engine."""
+    assert_equal([crowd(seed) for seed in range(LANES)], num_engines=[3] * LANES)
+
+
 def test_lanes_by_tables_equal_the_oracle_in_every_bit(tmp_path):
     engine = Engine(8, 16, 24, LinearStepTime(*COEFFICIENTS[0]), BLOCK)
     write_tables(tmp_path, 7, engine, skew=True, ranks=2)
